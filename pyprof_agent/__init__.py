@@ -1,0 +1,46 @@
+"""Continuous profiling for Python services, in the format and on the URLs of Go's pprof.
+
+    from pyprof_agent import make_asgi_app, start
+    start()
+    app.mount("/debug/pprof", make_asgi_app())
+
+Importing starts nothing.
+"""
+
+from pyprof_agent.agent import Agent, Window
+from pyprof_agent.config import Config
+from pyprof_agent.errors import (
+    CaptureError,
+    ConfigError,
+    NotRunningError,
+    ProfileError,
+    PyprofAgentError,
+    ServeError,
+    UnknownProfileError,
+)
+from pyprof_agent.process import current_agent, make_asgi_app, record, serve, start, stop
+from pyprof_agent.profile import Frame, Label, Profile, Sample, ValueType
+
+__all__ = [
+    "Agent",
+    "CaptureError",
+    "Config",
+    "ConfigError",
+    "Frame",
+    "Label",
+    "NotRunningError",
+    "Profile",
+    "ProfileError",
+    "PyprofAgentError",
+    "Sample",
+    "ServeError",
+    "UnknownProfileError",
+    "ValueType",
+    "Window",
+    "current_agent",
+    "make_asgi_app",
+    "record",
+    "serve",
+    "start",
+    "stop",
+]

@@ -1,0 +1,305 @@
+"""The agent: names to sources, captures, life cycle, fork. The composition root."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import ParamSpec, Protocol, TypeVar
+
+from pyprof_agent.config import Config
+from pyprof_agent.errors import ConfigError, NotRunningError, UnknownProfileError
+from pyprof_agent.profile import Profile, rounded, subtract
+from pyprof_agent.sources import stack_counters
+from pyprof_agent.sources.heap_tracemalloc import TracemallocHeap
+from pyprof_agent.sources.naming import FrameNames
+from pyprof_agent.sources.stacks_python import DEFAULT_HZ, PythonStacks
+from pyprof_agent.sources.tasks import ThreadsAndTasks
+
+_LOG = logging.getLogger("pyprof_agent")
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+ALIASES = {"cpu": "profile"}
+"""Other names a profile can be asked for by."""
+
+
+class Source(Protocol):
+    """What every engine has."""
+
+    name: str
+
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+    def snapshot(self) -> Profile: ...
+    def stats(self) -> dict[str, float]: ...
+    def before_fork(self) -> None: ...
+    def after_fork(self, *, child: bool) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """How a profile is made: a snapshot, and what turns counters of a window into it."""
+
+    snapshot: Callable[[], Profile]
+    finish: Callable[[Profile], Profile] = lambda profile: profile
+
+
+class Agent:
+    """Samples a process and makes profiles of it.
+
+    Most programs have one, made by `pyprof_agent.start()`.
+
+    config: the options; the defaults and the environment's if left out
+
+    Raises ConfigError for options that cannot be used here.
+    """
+
+    def __init__(self, config: Config | None = None) -> None:
+        self.config = config if config is not None else Config.load({})
+        names = FrameNames()
+        self._names = names
+        depth = self.config.max_frames
+        self._tasks = ThreadsAndTasks(names, max_frames=depth)
+        self._sources: dict[str, Source] = {"threads": self._tasks}
+        self._kinds = {
+            "goroutine": _Kind(self._tasks.snapshot),
+            "threadcreate": _Kind(self._tasks.threads),
+        }
+        if self.config.heap:
+            heap = _heap_engine(self.config, names)
+            self._sources["heap"] = heap
+            self._kinds["heap"] = _Kind(heap.snapshot)
+            self._kinds["allocs"] = _Kind(heap.snapshot, _show_allocations)
+        if self.config.stacks:
+            stacks = _stack_engine(self.config, names)
+            self._sources["stacks"] = stacks
+            self._kinds["profile"] = _Kind(stacks.snapshot, stack_counters.cpu_profile)
+            self._kinds["wall"] = _Kind(stacks.snapshot, stack_counters.wall_profile)
+        self._lock = threading.Lock()  # guards _running and _worker
+        self._running = False
+        self._worker: ThreadPoolExecutor | None = None
+
+    @property
+    def engines(self) -> dict[str, str]:
+        """The engine in use for each of `heap` and `stacks`; `off` where it is switched off."""
+        return {
+            room: self._sources[room].name if room in self._sources else "off"
+            for room in ("heap", "stacks")
+        }
+
+    @property
+    def running(self) -> bool:
+        """Whether the agent samples."""
+        return self._running
+
+    @property
+    def profiles(self) -> tuple[str, ...]:
+        """Names of the profiles it can make."""
+        return tuple(self._kinds)
+
+    def start(self) -> None:
+        """Start sampling. Does nothing if it runs."""
+        with self._lock:
+            if self._running:
+                return
+            for source in self._sources.values():
+                source.start()
+            self._running = True
+            _running_agents.add(self)
+        _install_process_hooks()
+
+    def stop(self) -> None:
+        """Stop sampling. Does nothing if it does not run."""
+        with self._lock:
+            if not self._running:
+                return
+            self._running = False
+            _running_agents.discard(self)
+            for source in self._sources.values():
+                source.stop()
+            worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.shutdown(wait=False)
+
+    def stats(self) -> dict[str, dict[str, float]]:
+        """Cost and losses of each source: `{"stacks": {"ticks": 1200, ...}, ...}`."""
+        return {room: source.stats() for room, source in self._sources.items()}
+
+    def begin(self, name: str) -> Window:
+        """Open a window that begins now; its `end()` gives the profile.
+
+        Raises UnknownProfileError, NotRunningError or CaptureError.
+        """
+        kind = self._kind(name)
+        return Window(kind, kind.snapshot())
+
+    def capture(self, name: str, seconds: float | None = None) -> Profile:
+        """Make a profile.
+
+        name: `heap`, `allocs`, `profile` (or `cpu`), `wall`, `goroutine`, `threadcreate`
+        seconds: length of the window to wait for. None is all there is at once: what is
+            alive or there now, and for `profile` and `wall` everything since the start.
+
+        Raises UnknownProfileError for a name it does not know, NotRunningError before
+        `start()`, CaptureError if collecting fails, ValueError if `seconds` is not positive.
+        """
+        if seconds is None:
+            return self._since_start(name)
+        _check_seconds(seconds)
+        window = self.begin(name)
+        time.sleep(seconds)
+        return window.end()
+
+    async def capture_async(self, name: str, seconds: float | None = None) -> Profile:
+        """`capture` for an asyncio program: neither waiting nor collecting blocks the loop."""
+        self._tasks.watch(asyncio.get_running_loop())
+        if seconds is None:
+            return await self.offload(self._since_start, name)
+        _check_seconds(seconds)
+        window = await self.offload(self.begin, name)
+        await asyncio.sleep(seconds)
+        return await self.offload(window.end)
+
+    async def offload(
+        self, function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> _T:
+        """Run a function in the agent's one worker thread.
+
+        One, because two that compete for the GIL make the event loop wait for both; and its
+        own, because the loop's default threads belong to the service.
+
+        Raises NotRunningError before `start()`.
+        """
+        with self._lock:
+            if not self._running:
+                raise _not_running()
+            if self._worker is None:
+                self._worker = ThreadPoolExecutor(1, thread_name_prefix="pyprof-agent-worker")
+            future = self._worker.submit(function, *args, **kwargs)
+        return await asyncio.wrap_future(future)
+
+    async def each_thread_and_task(self) -> Profile:
+        """Every thread and asyncio task as a row of its own; see `ThreadsAndTasks.each`."""
+        self._tasks.watch(asyncio.get_running_loop())
+        return await self.offload(self._tasks.each)
+
+    def symbols(self) -> Mapping[int, str]:
+        """Function names by address, of every frame that was named so far."""
+        from pyprof_agent.formats.pprof import address
+
+        return {address(frame): frame.function for frame in self._names.known()}
+
+    def _since_start(self, name: str) -> Profile:
+        kind = self._kind(name)
+        return rounded(kind.finish(kind.snapshot()))
+
+    def _kind(self, name: str) -> _Kind:
+        kind = self._kinds.get(ALIASES.get(name, name))
+        if kind is None:
+            raise UnknownProfileError(
+                f"unknown profile {name!r}; this agent has: {', '.join(self._kinds)}"
+            )
+        if not self._running:
+            raise _not_running()
+        return kind
+
+    def _before_fork(self) -> None:
+        for source in self._sources.values():
+            source.before_fork()
+
+    def _after_fork(self, *, child: bool) -> None:
+        for source in self._sources.values():
+            source.after_fork(child=child)
+        if child:
+            # Whoever held the lock, and the worker's thread, are not in this process.
+            self._lock = threading.Lock()
+            self._worker = None
+
+
+class Window:
+    """A stretch of time that a profile is made of; from `Agent.begin`."""
+
+    def __init__(self, kind: _Kind, earlier: Profile) -> None:
+        self._kind = kind
+        self._earlier = earlier
+
+    def end(self) -> Profile:
+        """The profile from the beginning of the window to now. May be called again.
+
+        Raises NotRunningError or CaptureError.
+        """
+        later = self._kind.snapshot()
+        return rounded(self._kind.finish(subtract(later, self._earlier)))
+
+
+def _heap_engine(config: Config, names: FrameNames) -> TracemallocHeap:
+    if config.heap_engine == "native":
+        raise ConfigError(
+            "heap_engine is 'native'; this build has no native heap engine, "
+            "use 'auto' or 'tracemalloc'"
+        )
+    return TracemallocHeap(names, max_frames=config.max_frames)
+
+
+def _stack_engine(config: Config, names: FrameNames) -> PythonStacks:
+    if config.stack_engine == "native":
+        raise ConfigError(
+            "stack_engine is 'native'; this build has no native stack engine, "
+            "use 'auto' or 'python'"
+        )
+    hz = DEFAULT_HZ if config.stack_hz is None else config.stack_hz
+    return PythonStacks(names, max_frames=config.max_frames, hz=hz)
+
+
+def _show_allocations(profile: Profile) -> Profile:
+    return replace(profile, default_sample_type="alloc_space")
+
+
+def _check_seconds(seconds: float) -> None:
+    if not seconds > 0:
+        raise ValueError(f"seconds is {seconds!r}; use a positive number")
+
+
+def _not_running() -> NotRunningError:
+    return NotRunningError("the agent is not running; call pyprof_agent.start() first")
+
+
+_running_agents: weakref.WeakSet[Agent] = weakref.WeakSet()
+_hooks_lock = threading.Lock()
+_hooks_installed = False
+
+
+def _install_process_hooks() -> None:
+    global _hooks_installed
+    with _hooks_lock:
+        if _hooks_installed:
+            return
+        _hooks_installed = True
+    atexit.register(_stop_all)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(
+            before=lambda: _at_fork(Agent._before_fork),
+            after_in_parent=lambda: _at_fork(lambda agent: agent._after_fork(child=False)),
+            after_in_child=lambda: _at_fork(lambda agent: agent._after_fork(child=True)),
+        )
+
+
+def _at_fork(action: Callable[[Agent], None]) -> None:
+    for agent in tuple(_running_agents):
+        try:
+            action(agent)
+        except Exception:
+            _LOG.exception("the profiler could not follow a fork; the program goes on without")
+
+
+def _stop_all() -> None:
+    for agent in tuple(_running_agents):
+        agent.stop()

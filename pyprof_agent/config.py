@@ -1,0 +1,101 @@
+"""Options of the agent, checked once; the only module that reads the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from pyprof_agent.errors import ConfigError
+
+PREFIX = "PYPROF_AGENT_"
+
+HEAP_ENGINES = ("auto", "native", "tracemalloc")
+STACK_ENGINES = ("auto", "native", "python")
+
+_TRUE = ("1", "true", "yes", "on")
+_FALSE = ("0", "false", "no", "off")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """What the agent does; every field can come from `PYPROF_AGENT_<FIELD>` too.
+
+    heap: sample allocations
+    stacks: sample stacks, for CPU and wall profiles
+    heap_engine: `auto`, `native` or `tracemalloc`
+    stack_engine: `auto`, `native` or `python`
+    heap_sample_bytes: mean number of bytes allocated between two samples (native engine)
+    stack_hz: how often a second stacks are looked at; None is the engine's own default,
+        100 for the native engine and 20 for the Python one
+    max_frames: frames kept of a stack, counted from the leaf
+
+    Raises ConfigError for a value that cannot be used.
+    """
+
+    heap: bool = True
+    stacks: bool = True
+    heap_engine: str = "auto"
+    stack_engine: str = "auto"
+    heap_sample_bytes: int = 524288
+    stack_hz: float | None = None
+    max_frames: int = 128
+
+    def __post_init__(self) -> None:
+        for name in ("heap", "stacks"):
+            if not isinstance(getattr(self, name), bool):
+                raise _wrong(name, getattr(self, name), "use True or False")
+        for name, choices in (("heap_engine", HEAP_ENGINES), ("stack_engine", STACK_ENGINES)):
+            if getattr(self, name) not in choices:
+                raise _wrong(name, getattr(self, name), f"use one of {', '.join(choices)}")
+        _check_range("heap_sample_bytes", self.heap_sample_bytes, 1, 2**40, whole=True)
+        _check_range("max_frames", self.max_frames, 1, 1024, whole=True)
+        if self.stack_hz is not None:
+            _check_range("stack_hz", self.stack_hz, 0.1, 1000, whole=False)
+
+    @classmethod
+    def load(cls, options: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Config:
+        """The options given in code, then those of the environment, then the defaults.
+
+        environ: defaults to `os.environ`.
+
+        Raises ConfigError for an unknown option or a value that cannot be used.
+        """
+        environ = os.environ if environ is None else environ
+        known = {field.name for field in fields(cls)}
+        for name in options:
+            if name not in known:
+                raise ConfigError(f"unknown option {name!r}; known: {', '.join(sorted(known))}")
+        values = {
+            name: _parse(name, environ[PREFIX + name.upper()])
+            for name in known
+            if PREFIX + name.upper() in environ
+        }
+        return cls(**{**values, **options})
+
+
+def _parse(name: str, text: str) -> object:
+    variable = PREFIX + name.upper()
+    if name in ("heap", "stacks"):
+        word = text.strip().lower()
+        if word in _TRUE + _FALSE:
+            return word in _TRUE
+        raise _wrong(variable, text, f"use one of {', '.join(_TRUE + _FALSE)}")
+    if name in ("heap_engine", "stack_engine"):
+        return text.strip().lower()
+    try:
+        return float(text) if name == "stack_hz" else int(text)
+    except ValueError:
+        raise _wrong(variable, text, "use a number") from None
+
+
+def _check_range(name: str, value: float, low: float, high: float, *, whole: bool) -> None:
+    kinds: tuple[type, ...] = (int,) if whole else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
+        what = "whole number" if whole else "number"
+        raise _wrong(name, value, f"use a {what} from {low} to {high}")
+
+
+def _wrong(name: str, value: object, advice: str) -> ConfigError:
+    return ConfigError(f"{name} is {value!r}; {advice}")

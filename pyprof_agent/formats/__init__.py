@@ -1,0 +1,1 @@
+"""Pure functions that turn a profile into bytes or text."""

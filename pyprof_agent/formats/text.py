@@ -1,0 +1,100 @@
+"""Go's text forms of profiles, in UTF-8: what `?debug=1` and `?debug=2` answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from pyprof_agent.errors import ProfileError
+from pyprof_agent.formats.pprof import address
+from pyprof_agent.profile import Frame, Profile, Sample, rounded
+
+
+def heap(profile: Profile) -> bytes:
+    """A heap or allocs profile as Go's legacy heap text, most bytes in use first.
+
+    The rate in the heading is twice the sampling rate, as in Go, whose readers halve it.
+
+    Raises ProfileError if the profile lacks one of Go's four heap sample types.
+    """
+    columns = [
+        profile.column(name)
+        for name in ("inuse_objects", "inuse_space", "alloc_objects", "alloc_space")
+    ]
+    rows = [
+        (tuple(int(sample.values[column]) for column in columns), sample)
+        for sample in rounded(profile).samples
+    ]
+    rows.sort(key=lambda row: (-row[0][1], -row[0][3], row[1].stack))
+    totals = tuple(sum(values[index] for values, _ in rows) for index in range(4))
+    lines = [f"heap profile: {_heap_counts(totals)} @ heap/{2 * profile.period}"]
+    for values, sample in rows:
+        lines.append(f"{_heap_counts(values)} @ {_addresses(sample)}")
+        lines.extend(_frame_lines(sample.stack))
+        lines.append("")
+    lines.append("")
+    lines.extend(f"# {comment}" for comment in profile.comments)
+    return _encoded("\n".join(lines))
+
+
+def count(name: str, profile: Profile) -> bytes:
+    """A profile of one count (`goroutine`, `threadcreate`) as Go's text, largest first.
+
+    Rows that differ in their labels only are one row here, as labels have no place in it.
+
+    Raises ProfileError if the profile has more than one sample type.
+    """
+    if len(profile.sample_types) != 1:
+        raise ProfileError(f"{name} has {len(profile.sample_types)} sample types; one is wanted")
+    totals: dict[tuple[Frame, ...], int] = {}
+    for sample in rounded(profile).samples:
+        totals[sample.stack] = totals.get(sample.stack, 0) + int(sample.values[0])
+    lines = [f"{name} profile: total {sum(totals.values())}"]
+    for stack, value in sorted(totals.items(), key=lambda item: (-item[1], item[0])):
+        lines.append(f"{value} @ {_addresses(Sample(stack, ()))}")
+        lines.extend(_frame_lines(stack))
+        lines.append("")
+    lines.extend(f"# {comment}" for comment in profile.comments)
+    return _encoded("\n".join(lines))
+
+
+def dump(profile: Profile) -> bytes:
+    """Every thread and task as a paragraph of its own, innermost frame first.
+
+    The labels `kind`, `name`, `id` and `state` make the heading, as in
+    `thread 140120 "MainThread" [running]:`.
+    """
+    paragraphs = [f"{len(profile.samples)} stacks"]
+    for sample in profile.samples:
+        lines = [
+            f"{sample.label('kind')} {sample.label('id')} "
+            f'"{sample.label("name")}" [{sample.label("state")}]:'
+        ]
+        for frame in sample.stack:
+            lines.append(frame.function)
+            if frame.filename:
+                lines.append(f"\t{frame.filename}:{frame.line}")
+        paragraphs.append("\n".join(lines))
+    paragraphs.extend(f"# {comment}" for comment in profile.comments)
+    return _encoded("\n\n".join(paragraphs))
+
+
+def _encoded(content: str) -> bytes:
+    # A file name that is not UTF-8 has surrogates in it.
+    return (content + "\n").encode("utf-8", "backslashreplace")
+
+
+def _heap_counts(values: Iterable[int]) -> str:
+    inuse_objects, inuse_space, alloc_objects, alloc_space = values
+    return f"{inuse_objects}: {inuse_space} [{alloc_objects}: {alloc_space}]"
+
+
+def _addresses(sample: Sample) -> str:
+    return " ".join(f"{address(frame):#x}" for frame in sample.stack)
+
+
+def _frame_lines(stack: tuple[Frame, ...]) -> Iterator[str]:
+    for frame in stack:
+        # Go appends the offset into the function; here it is counted in lines.
+        offset = max(frame.line - frame.first_line, 0)
+        place = f"{frame.filename}:{frame.line}" if frame.filename else "-"
+        yield f"#\t{address(frame):#x}\t{frame.function}+{offset:#x}\t{place}"

@@ -1,0 +1,1 @@
+"""The ASGI application and its side-port server; it knows profiles, never their sources."""

@@ -1,0 +1,195 @@
+"""The debug endpoints as an ASGI application: routes, and what each answers.
+
+Paths, parameters, headers and errors are those of Go's net/http/pprof.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import sys
+from collections.abc import Callable, Mapping
+from typing import ParamSpec, Protocol, TypeVar
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from pyprof_agent.errors import CaptureError, NotRunningError, UnknownProfileError
+from pyprof_agent.formats import pprof, text
+from pyprof_agent.http import answers, index, window
+from pyprof_agent.http.access import LoopbackOnly
+from pyprof_agent.http.sharing import Shared
+from pyprof_agent.profile import Profile
+
+_LOG = logging.getLogger("pyprof_agent")
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+WINDOWED = ("profile", "wall", "cpu")
+"""Profiles that are always of a window; the others are snapshots unless `seconds` is given."""
+
+MAX_SYMBOL_BYTES = 1 << 20
+
+
+class Backend(Protocol):
+    """What the application needs of the agent."""
+
+    @property
+    def profiles(self) -> tuple[str, ...]: ...
+    @property
+    def engines(self) -> Mapping[str, str]: ...
+    def stats(self) -> Mapping[str, Mapping[str, float]]: ...
+    def symbols(self) -> Mapping[int, str]: ...
+    async def capture_async(self, name: str, seconds: float | None = None) -> Profile: ...
+    async def each_thread_and_task(self) -> Profile: ...
+    async def offload(
+        self, function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> _T: ...
+
+
+def make_app(backend: Callable[[], Backend], *, cmdline: bool) -> ASGIApp:
+    """The application, open to clients on the loopback interface only.
+
+    backend: gives the agent of the moment; it may raise NotRunningError
+    cmdline: serve the command line
+    """
+    endpoints = _Endpoints(backend, cmdline)
+    routes = [Route("/{name:path}", endpoints.answer, methods=["GET", "HEAD", "POST"])]
+    return LoopbackOnly(Starlette(routes=routes, exception_handlers={405: _method_not_allowed}))
+
+
+class _Endpoints:
+    def __init__(self, backend: Callable[[], Backend], cmdline: bool) -> None:
+        self._backend = backend
+        self._cmdline = cmdline
+        self._shared: Shared[bytes] = Shared()
+
+    async def answer(self, request: Request) -> Response:
+        name = request.path_params["name"].strip("/")
+        if request.method == "POST" and name != "symbol":
+            return _method_not_allowed(request)
+        try:
+            response = await self._route(name, request)
+        except window.BadParameterError as error:
+            return answers.refusal(400, str(error))
+        except UnknownProfileError:
+            return answers.refusal(404, "Unknown profile")
+        except NotRunningError as error:
+            return answers.refusal(503, str(error))
+        except CaptureError as error:
+            return answers.refusal(500, f"failed to collect profile: {error}")
+        except Exception:
+            _LOG.exception("answering %s failed", request.url.path)
+            return answers.refusal(500, "failed to collect profile; the service's log says why")
+        if request.method == "HEAD" and "content-length" in response.headers:
+            del response.headers["content-length"]  # of the body that was not made
+        return response
+
+    async def _route(self, name: str, request: Request) -> Response:
+        if name == "":
+            return await self._index(request)
+        if name == "cmdline":
+            return self._command_line()
+        if name == "symbol":
+            return await self._symbol(request)
+        backend = self._backend()
+        if name not in (*backend.profiles, "cpu"):
+            raise UnknownProfileError(name)
+        if name in WINDOWED:
+            return await self._window(backend, name, name, request)
+        return await self._snapshot(backend, name, request)
+
+    async def _window(
+        self, backend: Backend, name: str, filename: str, request: Request
+    ) -> Response:
+        if name in WINDOWED:
+            seconds: int | None = window.profile_seconds(request.query_params)
+        else:
+            seconds = window.delta_seconds(request.query_params)
+        if request.method == "HEAD":
+            return answers.binary(b"", filename)
+
+        async def collect() -> bytes:
+            profile = await backend.capture_async(name, seconds)
+            return await backend.offload(pprof.encode, profile)
+
+        content = await window.until_gone(request.receive, collect())
+        return answers.binary(content or b"", filename)
+
+    async def _snapshot(self, backend: Backend, name: str, request: Request) -> Response:
+        params = request.query_params
+        if window.delta_seconds(params) is not None:
+            return await self._window(backend, name, f"{name}-delta", request)
+        collect_garbage = name == "heap" and (window.integer(params, "gc") or 0) > 0
+        debug = window.integer(params, "debug") or 0
+
+        async def collect() -> bytes:
+            if collect_garbage:
+                await backend.offload(gc.collect)
+            if name == "goroutine" and debug >= 2:
+                return await backend.offload(text.dump, await backend.each_thread_and_task())
+            profile = await backend.capture_async(name)
+            if not debug:
+                return await backend.offload(pprof.encode, profile)
+            if name in ("heap", "allocs"):
+                return await backend.offload(text.heap, profile)
+            return await backend.offload(text.count, name, profile)
+
+        content = b""
+        if request.method != "HEAD":
+            content = await self._shared.run((name, debug, collect_garbage), collect)
+        return answers.text(content) if debug else answers.binary(content, name)
+
+    async def _index(self, request: Request) -> Response:
+        if not request.url.path.endswith("/"):
+            # Relative, so that it is right behind a proxy that strips a prefix.
+            return RedirectResponse(request.url.path.rsplit("/", 1)[-1] + "/")
+        backend = self._backend()
+        stats = await backend.offload(backend.stats)
+        return answers.html(
+            index.page(
+                url=str(request.url.replace(query="", fragment="")),
+                profiles=backend.profiles,
+                engines=backend.engines,
+                stats=stats,
+                cmdline=self._cmdline,
+            )
+        )
+
+    def _command_line(self) -> Response:
+        if not self._cmdline:
+            return answers.refusal(
+                404,
+                "cmdline is off, as arguments may hold secrets; "
+                "make_asgi_app(cmdline=True) switches it on",
+            )
+        return answers.text("\0".join([sys.executable, *sys.orig_argv[1:]]))
+
+    async def _symbol(self, request: Request) -> Response:
+        if request.method == "POST":
+            body = bytearray()
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_SYMBOL_BYTES:
+                    return answers.refusal(413, f"more than {MAX_SYMBOL_BYTES} bytes of addresses")
+            query = body.decode("ascii", "replace")
+        else:
+            query = request.url.query
+        backend = self._backend()
+        symbols = await backend.offload(backend.symbols)
+        lines = ["num_symbols: 1"]  # pprof only asks whether it is 0
+        for word in query.split("+"):
+            try:
+                address = int(word.strip(), 0)
+            except ValueError:
+                continue
+            if address in symbols:
+                lines.append(f"{address:#x} {symbols[address]}")
+        return answers.text("\n".join(lines) + "\n")
+
+
+def _method_not_allowed(request: Request, error: Exception | None = None) -> Response:
+    return answers.refusal(405, "Method Not Allowed", {"Allow": "GET, HEAD"})

@@ -1,0 +1,133 @@
+"""A server of its own for programs that are not ASGI: uvicorn in a daemon thread."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import socket
+import threading
+import time
+import weakref
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.responses import RedirectResponse
+from starlette.routing import Mount, Route
+from starlette.types import ASGIApp
+
+from pyprof_agent.errors import ServeError
+
+PREFIX = "/debug/pprof"
+START_SECONDS = 10.0
+STOP_SECONDS = 2.0
+
+
+class Server:
+    """Serves an application below `/debug/pprof/` until `stop()` or the end of the process.
+
+    host: address to listen on, IPv4 or IPv6
+    port: 0 lets the system choose
+
+    A forked child does not serve: it closes its copy of the socket.
+
+    Raises ServeError if the address cannot be listened on.
+    """
+
+    def __init__(self, app: ASGIApp, host: str, port: int) -> None:
+        self._socket = _listen(host, port)
+        bound_host, self.port = self._socket.getsockname()[:2]
+        shown = f"[{bound_host}]" if ":" in bound_host else bound_host
+        self.url = f"http://{shown}:{self.port}{PREFIX}/"
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                Starlette(routes=[Mount(PREFIX, app), Route("/", _to_index)]),
+                loop="asyncio",
+                http="h11",
+                ws="none",
+                lifespan="off",
+                log_config=None,  # logging is the program's
+                access_log=False,
+                proxy_headers=False,  # who the client is, is nothing a header may say
+                server_header=False,
+                timeout_graceful_shutdown=1,
+            )
+        )
+        self._thread = threading.Thread(
+            target=self._server.run,
+            kwargs={"sockets": [self._socket]},
+            name="pyprof-agent-server",
+            daemon=True,
+        )
+        self._thread.start()
+        deadline = time.monotonic() + START_SECONDS
+        while not self._server.started and self._thread.is_alive():
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.005)
+        if not self._server.started:
+            self.stop()
+            raise ServeError(f"the server on {self.url} did not start; its log says why")
+        _servers.add(self)
+        _install_hooks()
+
+    def stop(self) -> None:
+        """Stop serving; a capture under way is given a second. Does nothing if stopped."""
+        self._server.should_exit = True
+        if self._thread is not threading.current_thread():
+            self._thread.join(STOP_SECONDS)
+        self._socket.close()
+        _servers.discard(self)
+
+    def _close_in_child(self) -> None:
+        self._socket.close()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+    except (OSError, OverflowError, TypeError) as error:
+        raise ServeError(f"cannot listen on {host!r} port {port!r}: {error}") from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen()
+    except (OSError, OverflowError) as error:
+        listener.close()
+        raise ServeError(
+            f"cannot listen on {host!r} port {port!r}: {error}; "
+            "choose another port, or port=0 for any free one"
+        ) from error
+    return listener
+
+
+async def _to_index(request: object) -> RedirectResponse:
+    return RedirectResponse(f"{PREFIX}/")
+
+
+_servers: weakref.WeakSet[Server] = weakref.WeakSet()
+_hooks_installed = False
+
+
+def _install_hooks() -> None:
+    global _hooks_installed
+    if not _hooks_installed:
+        _hooks_installed = True
+        atexit.register(_stop_all)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=_close_all_in_child)
+
+
+def _stop_all() -> None:
+    for server in tuple(_servers):
+        with contextlib.suppress(Exception):
+            server.stop()
+
+
+def _close_all_in_child() -> None:
+    for server in tuple(_servers):
+        server._close_in_child()
+    _servers.clear()

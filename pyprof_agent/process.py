@@ -1,0 +1,154 @@
+"""The one agent of this process, and the few functions that most programs need."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from dataclasses import replace
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from pyprof_agent.agent import ALIASES, Agent
+from pyprof_agent.config import Config
+from pyprof_agent.errors import NotRunningError
+from pyprof_agent.profile import Profile
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from pyprof_agent.http.server import Server
+
+RECORDING_HZ = 100.0
+"""Looks per second of an agent that `record` starts for a block: a block is short."""
+
+_LOG = logging.getLogger("pyprof_agent")
+_lock = threading.Lock()  # guards _agent
+_agent: Agent | None = None
+
+
+def start(**options: Any) -> Agent:
+    """Start the agent of this process and return it. If it runs, it is returned as it is.
+
+    options: the fields of `Config`; what is not given comes from the environment
+
+    Raises ConfigError for an unknown option or a value that cannot be used.
+    """
+    global _agent
+    config = Config.load(options)
+    with _lock:
+        if _agent is not None and _agent.running:
+            if options and config != _agent.config:
+                _LOG.warning(
+                    "start(%s) changes nothing: the agent runs already, with %s; stop() it first",
+                    ", ".join(f"{name}={value!r}" for name, value in options.items()),
+                    _agent.config,
+                )
+            return _agent
+        agent = Agent(config)
+        agent.start()
+        _agent = agent
+        return agent
+
+
+def stop() -> None:
+    """Stop the agent of this process. Does nothing if it does not run."""
+    with _lock:
+        if _agent is not None:
+            _agent.stop()
+
+
+def current_agent() -> Agent:
+    """The running agent of this process.
+
+    Raises NotRunningError if there is none.
+    """
+    agent = _agent
+    if agent is None or not agent.running:
+        raise NotRunningError("the agent is not running; call pyprof_agent.start() first")
+    return agent
+
+
+def make_asgi_app(agent: Agent | None = None, *, cmdline: bool = False) -> ASGIApp:
+    """The debug endpoints as an ASGI application, to be mounted at `/debug/pprof`.
+
+    It answers clients on the loopback interface only.
+
+    agent: which to serve; None is the process's own, looked up at each request
+    cmdline: serve `cmdline`, which may show secrets that were given as arguments
+    """
+    from pyprof_agent.http.app import make_app
+
+    return make_app(current_agent if agent is None else lambda: agent, cmdline=cmdline)
+
+
+def serve(port: int = 6060, host: str = "127.0.0.1", *, cmdline: bool = False) -> Server:
+    """Serve `/debug/pprof/` on a port of its own, from a daemon thread; starts the agent.
+
+    For Flask, Django and whatever else is not ASGI. Whatever the host, only clients on
+    the loopback interface are answered.
+
+    port: 0 lets the system choose; see `Server.url`
+    cmdline: as for `make_asgi_app`
+
+    Raises ServeError if the port cannot be had and ConfigError for a wrong environment.
+    """
+    from pyprof_agent.http.server import Server
+
+    start()
+    return Server(make_asgi_app(cmdline=cmdline), host, port)
+
+
+class record:  # noqa: N801, a context manager reads like a function
+    """Profile a block of code: `with record("slow.pb.gz"): ...`.
+
+    Uses the process's agent if it runs; otherwise one is started for the block, which looks
+    at stacks 100 times a second.
+
+    path: where the profile is written at the end of the block, also if that raises; None
+        writes nothing
+    name: `profile` (or `cpu`), `wall`, `heap` or `allocs`; of the heap it is the growth
+
+    The profile itself is in `profile` once the block has ended.
+
+    Raises UnknownProfileError, CaptureError; OSError if the file cannot be written.
+    """
+
+    profile: Profile
+
+    def __init__(self, path: str | os.PathLike[str] | None = None, name: str = "profile") -> None:
+        self._path = path
+        self._name = ALIASES.get(name, name)
+        self._own: Agent | None = None
+
+    def __enter__(self) -> record:
+        try:
+            agent = current_agent()
+        except NotRunningError:
+            heap = self._name in ("heap", "allocs")
+            config = Config.load({"heap": heap, "stacks": not heap})
+            agent = self._own = Agent(replace(config, stack_hz=config.stack_hz or RECORDING_HZ))
+            agent.start()
+        try:
+            self._window = agent.begin(self._name)
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            self.profile = self._window.end()
+        finally:
+            self._stop()
+        if self._path is not None:
+            self.profile.write(self._path)
+
+    def _stop(self) -> None:
+        if self._own is not None:
+            self._own.stop()

@@ -1,0 +1,1 @@
+"""The engines: each has start, stop, snapshot() -> Profile and stats()."""

@@ -1,0 +1,175 @@
+"""The heap engine that works everywhere: the standard library's tracemalloc.
+
+Exact for what is alive, and slow: 2 to 90 times slower code that allocates much.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import tracemalloc
+from collections.abc import Callable
+
+from pyprof_agent.errors import CaptureError, NotRunningError
+from pyprof_agent.profile import Frame, Profile, Sample, ValueType
+from pyprof_agent.sources.naming import TRUNCATED, FrameNames
+
+SAMPLE_TYPES = (
+    ValueType("alloc_objects", "count"),
+    ValueType("alloc_space", "bytes"),
+    ValueType("inuse_objects", "count"),
+    ValueType("inuse_space", "bytes"),
+)
+
+_LOG = logging.getLogger("pyprof_agent")
+
+_Stack = tuple[Frame, ...]
+
+
+class TracemallocHeap:
+    """Live bytes and objects by stack, every one of them since `start()`.
+
+    alloc_* are lower bounds. tracemalloc forgets a block when it is freed, so what was
+    allocated is known only as far as a snapshot saw it alive: each snapshot adds to a
+    stack's alloc_* what the stack holds more than at the snapshot before.
+
+    names: where frames come from
+    max_frames: depth of the stacks, 1 to 1024
+    now: the clock, Unix time in nanoseconds
+    """
+
+    name = "tracemalloc"
+
+    def __init__(
+        self,
+        names: FrameNames,
+        *,
+        max_frames: int,
+        now: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._names = names
+        self._max_frames = max_frames
+        self._now = now
+        self._lock = threading.Lock()  # guards all below
+        self._started = False
+        self._owns_tracing = False
+        self._live: dict[_Stack, tuple[int, int]] = {}
+        self._allocated: dict[_Stack, tuple[int, int]] = {}
+
+    def start(self) -> None:
+        """Start tracing, or join in where the program already traces."""
+        with self._lock:
+            if self._started:
+                return
+            self._started = True
+            self._owns_tracing = not tracemalloc.is_tracing()
+            if self._owns_tracing:
+                _LOG.info(
+                    "heap engine tracemalloc: exact, and 2 to 90 times slower on code "
+                    "that allocates much; switch it off with heap=False"
+                )
+                tracemalloc.start(self._max_frames)
+
+    def stop(self) -> None:
+        """Stop tracing, unless it was on before `start()`."""
+        with self._lock:
+            if self._started and self._owns_tracing:
+                tracemalloc.stop()
+            self._started = False
+            self._live = {}
+            self._allocated = {}
+
+    def snapshot(self) -> Profile:
+        """What is in use now.
+
+        The GIL is held without a break for about 0.4 us a live block (500,000 blocks:
+        0.2 s), in tracemalloc itself.
+
+        Raises NotRunningError before `start()` and CaptureError if other code has switched
+        tracemalloc off.
+        """
+        with self._lock:
+            if not self._started:
+                raise NotRunningError("the tracemalloc heap engine is not running")
+            if not tracemalloc.is_tracing():
+                raise CaptureError(
+                    "other code has called tracemalloc.stop(); what was allocated is unknown "
+                    "until the agent is stopped and started again"
+                )
+            limit = tracemalloc.get_traceback_limit()
+            time_nanos = self._now()
+            live = self._collect()
+            self._note_growth(live)
+            samples = tuple(
+                Sample(stack, (*self._allocated[stack], *live.get(stack, (0, 0))))
+                for stack in self._allocated
+            )
+        return Profile(
+            sample_types=SAMPLE_TYPES,
+            samples=samples,
+            period_type=ValueType("space", "bytes"),
+            period=1,
+            time_nanos=time_nanos,
+            default_sample_type="inuse_space",
+            comments=(
+                f"heap engine: tracemalloc, every allocation since its start, {limit} frames",
+                "alloc_objects and alloc_space are lower bounds: what a snapshot saw alive",
+            ),
+        )
+
+    def stats(self) -> dict[str, float]:
+        """`traced_bytes`: live; `overhead_bytes`: tracemalloc's own memory; `stacks`: known."""
+        return {
+            "traced_bytes": tracemalloc.get_traced_memory()[0],
+            "overhead_bytes": tracemalloc.get_tracemalloc_memory(),
+            "stacks": len(self._allocated),
+        }
+
+    def before_fork(self) -> None:
+        """Nothing to do: tracemalloc looks after itself."""
+
+    def after_fork(self, *, child: bool) -> None:
+        """The child keeps what was alive; the lock may belong to a thread it does not have."""
+        if child:
+            self._lock = threading.Lock()
+
+    def _collect(self) -> dict[_Stack, tuple[int, int]]:
+        # The raw traces: going through the public Trace objects takes ten times as long
+        # (1 million blocks: 3.5 s instead of 0.4 s on 3.11). tracemalloc gives all blocks of
+        # one traceback the same tuple, so its id is the key.
+        traces = tracemalloc.take_snapshot().traces._traces  # type: ignore[attr-defined]
+        totals: dict[int, list[int]] = {}
+        tracebacks = {}
+        while traces:
+            _, size, traceback, depth = traces.pop()
+            key = id(traceback)
+            total = totals.get(key)
+            if total is None:
+                totals[key] = [1, size]
+                tracebacks[key] = (traceback, depth)
+            else:
+                total[0] += 1
+                total[1] += size
+        live: dict[_Stack, tuple[int, int]] = {}
+        for key, (traceback, depth) in tracebacks.items():
+            stack = self._stack(traceback, depth)
+            objects, space = totals[key]
+            before = live.get(stack, (0, 0))
+            live[stack] = (before[0] + objects, before[1] + space)
+        return live
+
+    def _stack(self, traceback: tuple[tuple[str, int], ...], depth: int) -> _Stack:
+        of_line = self._names.of_line
+        stack = tuple(of_line(filename, line) for filename, line in traceback)
+        return stack if depth <= len(traceback) else (*stack, TRUNCATED)
+
+    def _note_growth(self, live: dict[_Stack, tuple[int, int]]) -> None:
+        for stack, (objects, space) in live.items():
+            objects_before, space_before = self._live.get(stack, (0, 0))
+            objects_so_far, space_so_far = self._allocated.get(stack, (0, 0))
+            self._allocated[stack] = (
+                objects_so_far + max(objects - objects_before, 0),
+                space_so_far + max(space - space_before, 0),
+            )
+        self._live = live

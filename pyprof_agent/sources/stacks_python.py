@@ -1,0 +1,373 @@
+"""The stack engine that works everywhere: a thread that looks at `sys._current_frames()`.
+
+It needs the GIL to look, so it sees other threads where they give the GIL up: its
+profiles are approximate, and say so.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from types import CodeType, FrameType
+
+from pyprof_agent.errors import NotRunningError
+from pyprof_agent.profile import Frame, Label, Profile, Sample, ValueType
+from pyprof_agent.sources.naming import TRUNCATED, FrameNames
+from pyprof_agent.sources.stack_counters import (
+    COUNTERS,
+    NATIVE_THREADS,
+    OVERFLOW,
+    SAMPLER,
+    UNSAMPLED,
+)
+from pyprof_agent.sources.thread_clock import thread_cpu_ns
+
+DEFAULT_HZ = 20.0
+
+MAX_ROWS = 20_000
+"""Distinct pairs of thread and stack that are told apart."""
+
+ROW_RETENTION_NS = 3_600 * 10**9
+"""A row unchanged for an hour makes room for a new one when the table is full. It is then
+missing from the end of a window longer than that, and from no shorter one."""
+
+EVICTION_INTERVAL_NS = 60 * 10**9
+"""A full table is searched for such rows at most once a minute."""
+
+MAX_LABELLED_THREADS = 256
+"""Threads that get labels of their own: readers make a series of every label value."""
+
+PROBE_SECONDS = 0.001
+"""How long a thread is watched before and after its stack is taken. Only one that burns CPU
+on both sides was running at that stack: one that has just gone to sleep was not, and billing
+what it burned before would show a bursty event loop as `select`."""
+
+GOING_TO_SLEEP_NS = 20_000
+"""CPU time within which a thread that has given up the GIL gets to sleep in a system call."""
+
+MAX_CPU_SHARE = 0.01
+"""The sampler waits longer between ticks rather than use more than this of one core."""
+
+SAMPLER_THREAD = "pyprof-agent-stacks"
+
+_OTHER_LABELS = (Label("thread", "<other threads>"),)
+_NATIVE_LABELS = (Label("thread", NATIVE_THREADS.function),)
+_SAMPLER_LABELS = (Label("thread", SAMPLER_THREAD),)
+_CLOCK_FRAMES: dict[tuple[Label, ...], Frame] = {
+    _NATIVE_LABELS: NATIVE_THREADS,
+    _SAMPLER_LABELS: SAMPLER,
+}
+
+_LOG = logging.getLogger("pyprof_agent")
+
+_Labels = tuple[Label, ...]
+_Stack = tuple[Frame, ...]
+
+
+@dataclass(slots=True)
+class _Row:
+    """Counters of one stack of one thread; `cpu` is counted by thread."""
+
+    ticks: int = 0
+    wall: int = 0
+    hits: int = 0
+    busy: int = 0
+    changed_at: int = 0
+
+
+@dataclass(slots=True)
+class _Thread:
+    """What is known of a thread from one tick to the next."""
+
+    native_id: int | None
+    name: str
+    labels: _Labels
+    clock: int = 0
+    walked_at: int | None = None
+    row: _Row = field(default_factory=_Row)
+
+
+class PythonStacks:
+    """Cumulative counters of every thread's stacks; see `stack_counters` for their meaning.
+
+    names: where frames come from
+    max_frames: depth of the stacks, 1 to 1024
+    hz: looks per second, 0.1 to 1000
+    """
+
+    name = "python"
+
+    def __init__(self, names: FrameNames, *, max_frames: int, hz: float = DEFAULT_HZ) -> None:
+        self._names = names
+        self._max_frames = max_frames
+        self._hz = hz
+        self._new_locks()
+        self._running = False
+        self._thread: threading.Thread | None = None
+        self._wake = threading.Event()
+        self._reset()
+
+    def _new_locks(self) -> None:
+        self._life = threading.Lock()  # guards _running, _thread, _wake; taken before _lock
+        self._lock = threading.Lock()  # guards the counters, that is all that _reset sets
+
+    def _reset(self) -> None:
+        self._rows: dict[tuple[_Labels, _Stack], _Row] = {}
+        # Positions to rows: a cache, so that a stack is named once. The ids in its keys are
+        # kept valid by _codes.
+        self._seen: dict[tuple[_Labels, tuple[int, ...]], _Row] = {}
+        self._codes: dict[int, CodeType] = {}
+        self._threads: dict[int, _Thread] = {}
+        self._labelled: set[_Labels] = set()
+        self._cpu: dict[_Labels, int] = {}
+        self._ticks = self._overflows = self._failures = 0
+        self._evicted_at = 0
+        self._started_at = self._ticked_at = time.monotonic_ns()
+        self._process_cpu_at_start = time.process_time_ns()
+        self._survey(sys._current_frames())
+        self._cpu.clear()  # what was burned before the start
+
+    def start(self) -> None:
+        """Start the sampling thread, from zero. Does nothing if it runs."""
+        with self._life:
+            if not self._running:
+                with self._lock:
+                    self._reset()
+                self._running = True
+                self._launch()
+
+    def stop(self) -> None:
+        """Stop the sampling thread and wait for it. Does nothing if it does not run."""
+        with self._life:
+            self._running = False
+            self._halt(timeout=None)
+
+    def snapshot(self) -> Profile:
+        """All that was counted since `start()`.
+
+        Raises NotRunningError before `start()` and after `stop()`.
+        """
+        with self._lock:
+            if not self._running:
+                raise NotRunningError("the Python stack engine is not running")
+            self._survey(sys._current_frames())
+            duration = time.monotonic_ns() - self._started_at
+            process_cpu = time.process_time_ns() - self._process_cpu_at_start
+            samples = [
+                Sample(stack, (row.ticks, row.wall, row.hits, row.busy, 0), labels)
+                for (labels, stack), row in self._rows.items()
+            ]
+            native_cpu = max(process_cpu - sum(self._cpu.values()), 0)
+            clocks: dict[_Labels, int] = {**self._cpu, _NATIVE_LABELS: native_cpu}
+            for labels, cpu in clocks.items():
+                frame = _CLOCK_FRAMES.get(labels, UNSAMPLED)
+                samples.append(Sample((frame,), (0, 0, 0, 0, cpu), labels))
+            comments = self._comments()
+        return Profile(
+            sample_types=COUNTERS,
+            samples=tuple(samples),
+            period_type=ValueType("wall", "nanoseconds"),
+            period=round(1e9 / self._hz),
+            time_nanos=time.time_ns(),
+            duration_nanos=duration,
+            comments=comments,
+        )
+
+    def stats(self) -> dict[str, float]:
+        """Ticks so far, CPU seconds they cost, stacks known, and what was lost."""
+        return {
+            "hz": self._hz,
+            "ticks": self._ticks,
+            "cpu_seconds": self._cpu.get(_SAMPLER_LABELS, 0) / 1e9,
+            "stacks": len(self._rows),
+            "overflowed": self._overflows,
+            "failures": self._failures,
+        }
+
+    def before_fork(self) -> None:
+        """Take the sampling thread away: from 3.12 on, fork warns of any other thread."""
+        # With time limits: a signal handler may fork in the middle of anything, and a fork
+        # that waits for ever is worse than one that meets the thread.
+        self._fork_has_life = self._life.acquire(timeout=1)
+        self._halt(timeout=1)
+
+    def after_fork(self, *, child: bool) -> None:
+        """Go on where it was; the child starts from zero, with its own clocks."""
+        if child:
+            self._new_locks()
+            self._reset()
+        if self._running:
+            self._launch()
+        if self._fork_has_life and not child:
+            self._life.release()
+
+    def _launch(self) -> None:
+        self._wake = threading.Event()
+        self._thread = threading.Thread(
+            target=self._run, args=(self._wake,), name=SAMPLER_THREAD, daemon=True
+        )
+        self._thread.start()
+
+    def _halt(self, timeout: float | None) -> None:
+        thread, self._thread = self._thread, None
+        self._wake.set()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout)
+
+    def _run(self, wake: threading.Event) -> None:
+        dice = random.Random()  # the program's own generator is not ours to advance
+        due = time.monotonic()
+        cost = 0.0
+        while True:
+            # Jitter, so as not to march in step with the program.
+            due += dice.uniform(0.5, 1.5) / self._hz
+            now = time.monotonic()
+            due = max(due, now + cost / MAX_CPU_SHARE)
+            if wake.wait(due - now):
+                return
+            before = time.thread_time()
+            try:
+                self._tick()
+            except Exception:
+                self._failures += 1
+                if self._failures == 1:
+                    _LOG.exception("stack sampling failed; further failures are only counted")
+            cost = time.thread_time() - before
+
+    def _tick(self) -> None:
+        with self._lock:
+            before = self._survey(sys._current_frames())
+        time.sleep(PROBE_SECONDS)
+        with self._lock:
+            now = time.monotonic_ns()
+            elapsed = now - self._ticked_at
+            self._ticked_at = now
+            frames = sys._current_frames()
+            at_walk = self._survey(frames)
+            own = threading.get_ident()
+            candidates = []
+            for ident, frame in frames.items():
+                if ident == own:
+                    continue
+                thread = self._threads[ident]
+                clock = at_walk.get(ident)
+                if clock is None or clock != thread.walked_at:
+                    # Otherwise it has not run since the last walk: the same stack still.
+                    thread.row = self._row(thread.labels, frame, now)
+                    thread.walked_at = clock
+                row = thread.row
+                row.ticks += 1
+                row.wall += elapsed
+                row.changed_at = now
+                if clock is not None and clock > before.get(ident, clock):
+                    candidates.append((ident, clock, row, clock - before[ident]))
+            self._ticks += 1
+        if not candidates:
+            return
+        del frames, frame  # what they refer to must not live longer for being looked at
+        time.sleep(PROBE_SECONDS)
+        with self._lock:
+            after = self._survey(sys._current_frames())
+            for ident, clock, row, burned in candidates:
+                if after.get(ident, 0) > clock + GOING_TO_SLEEP_NS:
+                    row.hits += 1
+                    row.busy += burned
+
+    def _survey(self, frames: dict[int, FrameType]) -> dict[int, int]:
+        """Note who is there and book their CPU time; the clocks by thread identifier."""
+        # Not threading.enumerate(): it takes a lock that a thread may hold while it waits
+        # for us at a fork.
+        active: dict[int, threading.Thread] = threading._active.copy()  # type: ignore[attr-defined]
+        clocks = {}
+        for ident in frames:
+            known = active.get(ident)
+            native_id, name = (known.native_id, known.name) if known else (None, "<unknown>")
+            thread = self._threads.get(ident)
+            if thread is None or (thread.native_id, thread.name) != (native_id, name):
+                renamed = thread is not None and thread.native_id == native_id
+                clock_before = thread.clock if thread is not None and renamed else 0
+                labels = self._labels(name, native_id)
+                thread = _Thread(native_id, name, labels, clock=clock_before)
+                self._threads[ident] = thread
+            clock = None if native_id is None else thread_cpu_ns(native_id)
+            if clock is not None:
+                if clock < thread.clock:
+                    thread.clock = 0  # a new thread with the ids of an old one
+                booked = self._cpu.get(thread.labels, 0)
+                self._cpu[thread.labels] = booked + clock - thread.clock
+                thread.clock = clocks[ident] = clock
+        for ident in self._threads.keys() - frames.keys():
+            del self._threads[ident]
+        return clocks
+
+    def _labels(self, name: str, native_id: int | None) -> _Labels:
+        if name == SAMPLER_THREAD:
+            return _SAMPLER_LABELS
+        labels: _Labels = (Label("thread", name),)
+        if native_id is not None:
+            labels = (*labels, Label("thread_id", native_id))
+        if labels not in self._labelled:
+            if len(self._labelled) >= MAX_LABELLED_THREADS:
+                return _OTHER_LABELS
+            self._labelled.add(labels)
+        return labels
+
+    def _row(self, labels: _Labels, frame: FrameType | None, now: int) -> _Row:
+        """The row of the thread's present stack."""
+        codes: list[CodeType] = []
+        instructions: list[int] = []
+        while frame is not None and len(codes) < self._max_frames:
+            codes.append(frame.f_code)
+            instructions.append(frame.f_lasti)
+            frame = frame.f_back
+        key = (labels, (*map(id, codes), *instructions))
+        row = self._seen.get(key)
+        if row is None:
+            stack = tuple(map(self._names.of_code, codes, instructions))
+            if frame is not None:
+                stack += (TRUNCATED,)
+            row = self._intern(labels, stack, now)
+            if len(self._seen) >= 4 * MAX_ROWS:
+                self._seen, self._codes = {}, {}
+            self._codes.update((id(code), code) for code in codes)
+            self._seen[key] = row
+        return row
+
+    def _intern(self, labels: _Labels, stack: _Stack, now: int) -> _Row:
+        row = self._rows.get((labels, stack))
+        if row is None:
+            if len(self._rows) >= MAX_ROWS:
+                self._evict(now)
+            if len(self._rows) >= MAX_ROWS:
+                self._overflows += 1
+                return self._rows.setdefault((labels, (OVERFLOW,)), _Row())
+            row = self._rows[labels, stack] = _Row()
+        return row
+
+    def _evict(self, now: int) -> None:
+        if now - self._evicted_at < EVICTION_INTERVAL_NS:
+            return
+        self._evicted_at = now
+        self._rows = {
+            key: row for key, row in self._rows.items() if now - row.changed_at < ROW_RETENTION_NS
+        }
+        self._seen, self._codes = {}, {}
+
+    def _comments(self) -> tuple[str, ...]:
+        comments = [
+            f"stack engine: python, up to {self._hz:g} looks a second, {self._ticks} so far; "
+            "approximate: it sees threads where they give up the GIL"
+        ]
+        if sys.platform != "linux":
+            comments.append(
+                "this platform has no CPU clocks of single threads: all CPU time is <unsampled>"
+            )
+        if self._overflows:
+            comments.append(f"{self._overflows} new stacks came after the table was full")
+        if self._failures:
+            comments.append(f"{self._failures} looks failed")
+        return tuple(comments)

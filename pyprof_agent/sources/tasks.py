@@ -1,0 +1,213 @@
+"""Who is there, looked at on demand: every thread, and every asyncio task with what it awaits.
+
+`goroutine` and `threadcreate` come from here; Go's names, because readers ask for them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+import time
+import weakref
+from asyncio import AbstractEventLoop
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator
+from types import CodeType, FrameType
+from typing import Any
+
+from pyprof_agent.profile import Frame, Label, Profile, Sample, ValueType
+from pyprof_agent.sources.naming import TRUNCATED, FrameNames
+from pyprof_agent.sources.stack_counters import NATIVE_THREADS
+
+_Stack = tuple[Frame, ...]
+_Position = tuple[CodeType, int]  # code object and byte offset of its instruction
+
+_COMMENTS = {
+    "goroutine": "threads, and the tasks of every asyncio loop that is running",
+    "threadcreate": "threads by the function they run; Python does not know who started them",
+}
+
+
+class ThreadsAndTasks:
+    """The stacks of all threads and asyncio tasks at this moment.
+
+    names: where frames come from
+    max_frames: depth of the stacks, 1 to 1024
+    now: the clock, Unix time in nanoseconds
+    """
+
+    name = "on demand"
+
+    def __init__(
+        self, names: FrameNames, *, max_frames: int, now: Callable[[], int] = time.time_ns
+    ) -> None:
+        self._names = names
+        self._max_frames = max_frames
+        self._now = now
+        self._loops: weakref.WeakSet[AbstractEventLoop] = weakref.WeakSet()
+
+    def start(self) -> None:
+        """Nothing to start: it looks when asked."""
+
+    def stop(self) -> None:
+        """Nothing to stop."""
+
+    def before_fork(self) -> None:
+        """Nothing to do."""
+
+    def after_fork(self, *, child: bool) -> None:
+        """Nothing to do."""
+
+    def watch(self, loop: AbstractEventLoop) -> None:
+        """Remember a loop. Loops of `asyncio.run` are found without; uvloop's are not."""
+        self._loops.add(loop)
+
+    def snapshot(self) -> Profile:
+        """The `goroutine` profile: rows of equal stacks added up, labelled with their `kind`."""
+        counts = Counter((sample.stack, sample.labels[:1]) for sample in self._look())
+        return self._profile(
+            "goroutine", (Sample(stack, (n,), labels) for (stack, labels), n in counts.items())
+        )
+
+    def each(self) -> Profile:
+        """A row for each thread and task, labelled with `kind`, `name`, `id` and `state`."""
+        return self._profile("goroutine", self._look())
+
+    def threads(self) -> Profile:
+        """The `threadcreate` profile: threads by the function they run."""
+        frames = sys._current_frames()
+        counts = Counter(self._entry(frame) for frame in frames.values())
+        foreign = _count_os_threads() - len(frames)
+        if foreign > 0:
+            counts[(NATIVE_THREADS,)] = foreign
+        return self._profile("threadcreate", (Sample(stack, (n,)) for stack, n in counts.items()))
+
+    def stats(self) -> dict[str, float]:
+        """`threads` and `tasks` at this moment."""
+        frames = sys._current_frames()
+        tasks = sum(len(_tasks(loop)) for loop in self._running_loops(frames))
+        return {"threads": len(frames), "tasks": tasks}
+
+    def _look(self) -> Iterator[Sample]:
+        known = {thread.ident: thread for thread in threading.enumerate()}
+        frames = sys._current_frames()
+        for ident, frame in frames.items():
+            thread = known.get(ident)
+            name = thread.name if thread else "<unknown>"
+            number = thread.native_id if thread and thread.native_id else ident
+            state = "running" if ident == threading.get_ident() else "waiting or running"
+            stack = self._stack([(step.f_code, step.f_lasti) for step in _callers(frame)])
+            yield Sample(stack, (1,), _labels("thread", name, number, state))
+        for loop in self._running_loops(frames):
+            for task in _tasks(loop):
+                yield self._task_sample(task, frames.values())
+
+    def _task_sample(self, task: Any, threads: Iterable[FrameType]) -> Sample:
+        coroutine = task.get_coro()
+        outermost = getattr(coroutine, "cr_frame", None)
+        for frame in threads:
+            running = _frames_down_to(frame, outermost)
+            if running:
+                stack = self._stack(running)
+                return Sample(stack, (1,), _labels("task", task.get_name(), id(task), "running"))
+        waiter = getattr(task, "_fut_waiter", None)
+        state = "waiting" if waiter is None else f"waiting for {type(waiter).__name__}"
+        stack = self._stack([*_await_chain(coroutine)][::-1])
+        return Sample(stack, (1,), _labels("task", task.get_name(), id(task), state))
+
+    def _stack(self, positions: list[_Position]) -> _Stack:
+        kept = positions[: self._max_frames]
+        stack = tuple(self._names.of_code(code, instruction) for code, instruction in kept)
+        return stack if len(kept) == len(positions) else (*stack, TRUNCATED)
+
+    def _entry(self, frame: FrameType) -> _Stack:
+        """The outermost frames, up to the first that is not `threading`'s, without lines."""
+        codes = [step.f_code for step in _callers(frame)]
+        while len(codes) > 1 and codes[-1].co_filename == threading.__file__:
+            codes.pop()
+        # Where a thread is now does not matter here: the line is that of the function.
+        return (self._names.of_code(codes[-1], -1),)
+
+    def _running_loops(self, frames: dict[int, FrameType]) -> set[AbstractEventLoop]:
+        loops = {loop for loop in self._loops if loop.is_running()}
+        asyncio = sys.modules.get("asyncio")
+        if asyncio is not None:
+            run_forever = asyncio.BaseEventLoop.run_forever.__code__
+            for frame in frames.values():
+                for step in _callers(frame):
+                    if step.f_code is run_forever:
+                        loops.add(step.f_locals["self"])
+        return loops
+
+    def _profile(self, kind: str, samples: Iterable[Sample]) -> Profile:
+        value_type = ValueType(kind, "count")
+        return Profile(
+            sample_types=(value_type,),
+            samples=tuple(samples),
+            period_type=value_type,
+            period=1,
+            time_nanos=self._now(),
+            comments=(_COMMENTS[kind],),
+        )
+
+
+def _labels(kind: str, name: str, number: int, state: str) -> tuple[Label, ...]:
+    return (
+        Label("kind", kind),
+        Label("name", name),
+        Label("id", number),
+        Label("state", state),
+    )
+
+
+def _tasks(loop: AbstractEventLoop) -> Collection[Any]:
+    import asyncio
+
+    # The set changes under the hands of another thread's loop; asyncio itself gives up
+    # after a thousand tries.
+    with contextlib.suppress(RuntimeError):
+        return asyncio.all_tasks(loop)
+    return ()
+
+
+def _callers(frame: FrameType | None) -> Iterator[FrameType]:
+    """The frame, its caller, and so on to the root."""
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def _frames_down_to(frame: FrameType, outermost: FrameType | None) -> list[_Position]:
+    """Positions from `frame` to `outermost`; empty if that is not on the stack."""
+    positions = []
+    for step in _callers(frame):
+        positions.append((step.f_code, step.f_lasti))
+        if step is outermost:
+            return positions
+    return []
+
+
+def _await_chain(awaitable: Any) -> Iterator[_Position]:
+    """Positions of a suspended coroutine and of what it awaits, outermost first.
+
+    It ends at the first thing that cannot be looked into: a future, or an async
+    generator's step.
+    """
+    while True:
+        for prefix, awaits in (("cr", "cr_await"), ("gi", "gi_yieldfrom"), ("ag", "ag_await")):
+            frame = getattr(awaitable, f"{prefix}_frame", None)
+            if frame is not None:
+                yield frame.f_code, frame.f_lasti
+                awaitable = getattr(awaitable, awaits)
+                break
+        else:
+            return
+
+
+def _count_os_threads() -> int:
+    try:
+        return len(os.listdir("/proc/self/task"))
+    except OSError:  # no procfs
+        return 0
