@@ -16,6 +16,7 @@ from typing import ParamSpec, Protocol, TypeVar
 
 from pyprof_agent.config import Config
 from pyprof_agent.errors import ConfigError, NotRunningError, UnknownProfileError
+from pyprof_agent.formats.pprof import address
 from pyprof_agent.profile import Profile, rounded, subtract
 from pyprof_agent.sources import stack_counters
 from pyprof_agent.sources.heap_tracemalloc import TracemallocHeap
@@ -193,8 +194,6 @@ class Agent:
 
     def symbols(self) -> Mapping[int, str]:
         """Function names by address, of every frame that was named so far."""
-        from pyprof_agent.formats.pprof import address
-
         return {address(frame): frame.function for frame in self._names.known()}
 
     def _since_start(self, name: str) -> Profile:

@@ -11,6 +11,9 @@ from pyprof_agent.errors import ConfigError
 
 PREFIX = "PYPROF_AGENT_"
 
+_RUN_OUTPUT = "PYPROF_AGENT_RUN_OUTPUT"
+_RUN_PROCESS = "PYPROF_AGENT_RUN_PROCESS"
+
 HEAP_ENGINES = ("auto", "native", "tracemalloc")
 STACK_ENGINES = ("auto", "native", "python")
 
@@ -73,6 +76,29 @@ class Config:
             if PREFIX + name.upper() in environ
         }
         return cls(**{**values, **options})
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """What `pyprof-agent run` tells the processes below it, through the environment.
+
+    output: folder for the profiles
+    process: id of the process whose files carry no id in their names
+    """
+
+    output: str
+    process: int
+
+    def to_environ(self) -> dict[str, str]:
+        """The variables that `load` reads."""
+        return {_RUN_OUTPUT: self.output, _RUN_PROCESS: str(self.process)}
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] | None = None) -> RunSettings | None:
+        """The settings in the environment (`os.environ` if left out); None without any."""
+        environ = os.environ if environ is None else environ
+        output, process = environ.get(_RUN_OUTPUT), environ.get(_RUN_PROCESS, "")
+        return cls(output, int(process)) if output and process.isdecimal() else None
 
 
 def _parse(name: str, text: str) -> object:

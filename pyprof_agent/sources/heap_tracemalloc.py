@@ -6,6 +6,7 @@ Exact for what is alive, and slow: 2 to 90 times slower code that allocates much
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 import tracemalloc
@@ -22,9 +23,14 @@ SAMPLE_TYPES = (
     ValueType("inuse_space", "bytes"),
 )
 
+AGENT = Frame("<pyprof-agent>", "", 0, 0)
+"""Stands for every stack with this package's own code in it: counted, but in one row."""
+
+_OWN_CODE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
 _LOG = logging.getLogger("pyprof_agent")
 
 _Stack = tuple[Frame, ...]
+_Row = tuple[int, int, int, int]  # the values of a sample
 
 
 class TracemallocHeap:
@@ -54,8 +60,7 @@ class TracemallocHeap:
         self._lock = threading.Lock()  # guards all below
         self._started = False
         self._owns_tracing = False
-        self._live: dict[_Stack, tuple[int, int]] = {}
-        self._allocated: dict[_Stack, tuple[int, int]] = {}
+        self._rows: dict[_Stack, _Row] = {}
 
     def start(self) -> None:
         """Start tracing, or join in where the program already traces."""
@@ -77,8 +82,7 @@ class TracemallocHeap:
             if self._started and self._owns_tracing:
                 tracemalloc.stop()
             self._started = False
-            self._live = {}
-            self._allocated = {}
+            self._rows = {}
 
     def snapshot(self) -> Profile:
         """What is in use now.
@@ -99,12 +103,8 @@ class TracemallocHeap:
                 )
             limit = tracemalloc.get_traceback_limit()
             time_nanos = self._now()
-            live = self._collect()
-            self._note_growth(live)
-            samples = tuple(
-                Sample(stack, (*self._allocated[stack], *live.get(stack, (0, 0))))
-                for stack in self._allocated
-            )
+            self._update(self._collect())
+            samples = tuple(Sample(stack, row) for stack, row in self._rows.items())
         return Profile(
             sample_types=SAMPLE_TYPES,
             samples=samples,
@@ -123,7 +123,7 @@ class TracemallocHeap:
         return {
             "traced_bytes": tracemalloc.get_traced_memory()[0],
             "overhead_bytes": tracemalloc.get_tracemalloc_memory(),
-            "stacks": len(self._allocated),
+            "stacks": len(self._rows),
         }
 
     def before_fork(self) -> None:
@@ -160,16 +160,19 @@ class TracemallocHeap:
         return live
 
     def _stack(self, traceback: tuple[tuple[str, int], ...], depth: int) -> _Stack:
+        if any(filename.startswith(_OWN_CODE) for filename, _ in traceback):
+            return (AGENT,)
         of_line = self._names.of_line
         stack = tuple(of_line(filename, line) for filename, line in traceback)
         return stack if depth <= len(traceback) else (*stack, TRUNCATED)
 
-    def _note_growth(self, live: dict[_Stack, tuple[int, int]]) -> None:
-        for stack, (objects, space) in live.items():
-            objects_before, space_before = self._live.get(stack, (0, 0))
-            objects_so_far, space_so_far = self._allocated.get(stack, (0, 0))
-            self._allocated[stack] = (
-                objects_so_far + max(objects - objects_before, 0),
-                space_so_far + max(space - space_before, 0),
+    def _update(self, live: dict[_Stack, tuple[int, int]]) -> None:
+        for stack in self._rows.keys() | live.keys():
+            alloc_objects, alloc_space, *before = self._rows.get(stack, (0, 0, 0, 0))
+            objects, space = live.get(stack, (0, 0))
+            self._rows[stack] = (
+                alloc_objects + max(objects - before[0], 0),
+                alloc_space + max(space - before[1], 0),
+                objects,
+                space,
             )
-        self._live = live

@@ -1,0 +1,65 @@
+"""The command `pyprof-agent`: thin, every verb is one call into the package."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+import sys
+from collections.abc import Sequence
+
+from pyprof_agent.errors import PyprofAgentError
+from pyprof_agent.run import launch
+
+_RUN = """\
+Run a program with the agent in it, and write heap.pb.gz and profile.pb.gz when it ends.
+Its other processes write files of their own, with the process id in the name.
+
+  pyprof-agent run app.py --port 80
+  pyprof-agent run -m http.server
+  pyprof-agent run -- gunicorn shop:app
+
+The agent's options come from the environment, as in PYPROF_AGENT_STACK_HZ=100.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit status. Errors go to standard error."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.verb is None:
+        parser.print_help()
+        return 2
+    command = ["-m", *options.module] if options.module else options.command
+    if command[:1] == ["--"]:
+        command = command[1:]
+    try:
+        launch(command, options.output, os.environ)
+    except PyprofAgentError as error:
+        print(f"pyprof-agent: {error}", file=sys.stderr)
+    return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pyprof-agent", description="Continuous profiling for Python, in pprof's format."
+    )
+    version = importlib.metadata.version("pyprof-agent")
+    parser.add_argument("--version", action="version", version=f"pyprof-agent {version}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB")
+    run = verbs.add_parser(
+        "run",
+        help="run a program and write its heap and CPU profiles when it ends",
+        description=_RUN,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    run.add_argument(
+        "-o", "--output", default=".", metavar="DIR", help="folder for the profiles (default: .)"
+    )
+    run.add_argument(
+        "-m", dest="module", nargs=argparse.REMAINDER, help="a module and its arguments"
+    )
+    run.add_argument(
+        "command", nargs=argparse.REMAINDER, help="a script or a command, and its arguments"
+    )
+    return parser
