@@ -1,0 +1,118 @@
+"""The real `go tool pprof` on files and on live URLs of the example service."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import GoPprof
+from tests.support import EXAMPLES, free_port, get, running
+
+PYTHON = __import__("sys").executable
+ALLOCATING_LINE = "envelope = ENVELOPE.pack(self.sent, time.time_ns(), self._topic)"
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[str]:
+    """The leaky service, its receiver gone and 5,000 messages sent; its base URL."""
+    port = free_port()
+    base = f"http://127.0.0.1:{port}"
+    command = [PYTHON, EXAMPLES / "leaky_service.py", "--port", str(port)]
+    with running(command, ready=f"{base}/ping"):
+        import httpx
+
+        httpx.delete(f"{base}/receiver")
+        httpx.post(f"{base}/messages?count=5000", timeout=60)
+        yield base
+
+
+@pytest.fixture(params=["file", "url"])
+def heap(request: pytest.FixtureRequest, service: str, tmp_path: Path) -> str:
+    """The heap profile of the service, as a file and as a live URL."""
+    url = f"{service}/debug/pprof/heap"
+    if request.param == "url":
+        return url
+    path = tmp_path / "heap.pb.gz"
+    path.write_bytes(get(url))
+    return str(path)
+
+
+def test_top_shows_the_leak_first(go_pprof: GoPprof, heap: str) -> None:
+    output = go_pprof("-top", heap)
+    assert "Type: inuse_space" in output
+    first = output[output.index("flat%") :].splitlines()[1]
+    assert first.endswith("leaky_channel.Channel.send")
+
+
+def test_sample_index_alloc_space_is_served(go_pprof: GoPprof, heap: str) -> None:
+    output = go_pprof("-top", "-sample_index=alloc_space", heap)
+    assert "Type: alloc_space" in output
+    assert "leaky_channel.Channel.send" in output
+
+
+def test_raw_has_every_field_that_readers_need(go_pprof: GoPprof, heap: str) -> None:
+    output = go_pprof("-raw", heap)
+    assert "PeriodType: space bytes" in output
+    assert (
+        "alloc_objects/count alloc_space/bytes inuse_objects/count inuse_space/bytes[dflt]"
+        in output
+    )
+    assert re.search(r"leaky_channel\.Channel\.send \S+/leaky_channel\.py:40:0 s=36", output)
+    assert "[FN][FL][LN]" in output
+
+
+def test_list_annotates_the_allocating_line(go_pprof: GoPprof, heap: str) -> None:
+    output = go_pprof("-list", "Channel.send", heap)
+    (line,) = [line for line in output.splitlines() if ALLOCATING_LINE in line]
+    # 5,000 envelopes of 128 bytes are 625 kB.
+    assert line.split()[:3] == ["625kB", "625kB", "40:"]
+
+
+def test_diff_base_shows_what_grew(go_pprof: GoPprof, service: str, tmp_path: Path) -> None:
+    import httpx
+
+    before = tmp_path / "before.pb.gz"
+    before.write_bytes(get(f"{service}/debug/pprof/heap"))
+    httpx.post(f"{service}/messages?count=1000", timeout=60)
+    output = go_pprof("-top", "-unit=B", "-diff_base", before, f"{service}/debug/pprof/heap")
+    (row,) = [line for line in output.splitlines() if line.endswith("leaky_channel.Channel.send")]
+    # 128 bytes for each of 1,000 messages, and the deque's blocks of 64 pointers.
+    assert 128_000 <= int(row.split()[0].removesuffix("B")) <= 128_000 + 9_000
+
+
+def test_heap_with_seconds_is_a_delta(go_pprof: GoPprof, service: str) -> None:
+    output = go_pprof("-top", f"{service}/debug/pprof/heap?seconds=1")
+    assert re.search(r"Duration: 1\.\d*s", output)
+
+
+@pytest.mark.parametrize("name", ["profile", "wall"])
+def test_cpu_and_wall_from_a_live_url(go_pprof: GoPprof, service: str, name: str) -> None:
+    output = go_pprof("-top", "-seconds=1", f"{service}/debug/pprof/{name}")
+    assert f"Type: {'cpu' if name == 'profile' else 'wall'}" in output
+    assert "python" in output.splitlines()[0]
+
+
+@pytest.mark.parametrize("name", ["goroutine", "threadcreate"])
+def test_counts_from_a_live_url(go_pprof: GoPprof, service: str, name: str) -> None:
+    assert f"Type: {name}" in go_pprof("-top", f"{service}/debug/pprof/{name}")
+
+
+def test_tags_tell_threads_apart(go_pprof: GoPprof, service: str) -> None:
+    output = go_pprof("-tags", "-seconds=1", f"{service}/debug/pprof/wall")
+    assert "MainThread" in output
+
+
+def test_an_error_answer_is_printed_by_pprof(go_command: list[str], service: str) -> None:
+    import subprocess
+
+    result = subprocess.run(
+        [*go_command, "tool", "pprof", "-top", f"{service}/debug/pprof/heap?seconds=1&debug=1"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "seconds and debug params are incompatible" in result.stderr

@@ -1,0 +1,118 @@
+"""Helpers of the tests: literal profiles, child processes, a server in a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from pyprof_agent.profile import Frame, Profile, Sample, ValueType
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = ROOT / "examples"
+
+HEAP_TYPES = (
+    ValueType("alloc_objects", "count"),
+    ValueType("alloc_space", "bytes"),
+    ValueType("inuse_objects", "count"),
+    ValueType("inuse_space", "bytes"),
+)
+
+LEAF = Frame("shop.cart.Cart.add", "/srv/shop/cart.py", 10, 12)
+ROOT_FRAME = Frame("shop.main.<module>", "/srv/shop/main.py", 1, 3)
+
+
+def heap_profile(*samples: Sample, time_nanos: int = 1_700_000_000_000_000_000) -> Profile:
+    """A heap profile of these samples."""
+    return Profile(
+        sample_types=HEAP_TYPES,
+        samples=samples,
+        period_type=ValueType("space", "bytes"),
+        period=524288,
+        time_nanos=time_nanos,
+        default_sample_type="inuse_space",
+        comments=("made by a test",),
+    )
+
+
+def run_python(
+    code: str,
+    *arguments: str,
+    env: Mapping[str, str] | None = None,
+    timeout: float = 60,
+    check: bool = True,
+) -> subprocess.CompletedProcess[str]:
+    """Run code in a child process that treats warnings as errors; its output is captured."""
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(code), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env={**os.environ, **(env or {})},
+        cwd=ROOT,
+        check=False,
+    )
+    if check:
+        assert result.returncode == 0, f"{result.stdout}\n{result.stderr}"
+    return result
+
+
+def free_port() -> int:
+    """A port that nobody listens on at this moment."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def get(url: str, timeout: float = 60) -> bytes:
+    """The body of a successful GET."""
+    with urllib.request.urlopen(url, timeout=timeout) as response:
+        body: bytes = response.read()
+        return body
+
+
+@contextlib.contextmanager
+def running(
+    command: Sequence[str | Path], ready: str, env: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    """A server in a process of its own, from the moment that the URL `ready` answers."""
+    process = subprocess.Popen(
+        [str(word) for word in command],
+        env={**os.environ, **(env or {})},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        cwd=ROOT,
+    )
+    try:
+        wait_until_answers(ready, process)
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+
+
+def wait_until_answers(url: str, process: subprocess.Popen[str], seconds: float = 30) -> None:
+    """Wait for a server to answer."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            get(url, timeout=5)
+        except OSError:
+            if process.poll() is not None or time.monotonic() > deadline:
+                process.kill()
+                raise AssertionError(f"no answer from {url}: {process.communicate()[1]}") from None
+            time.sleep(0.05)
+        else:
+            return
