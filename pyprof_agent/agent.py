@@ -70,10 +70,7 @@ class Agent:
         depth = self.config.max_frames
         self._tasks = ThreadsAndTasks(names, max_frames=depth)
         self._sources: dict[str, Source] = {"threads": self._tasks}
-        self._kinds = {
-            "goroutine": _Kind(self._tasks.snapshot),
-            "threadcreate": _Kind(self._tasks.threads),
-        }
+        self._kinds: dict[str, _Kind] = {}
         if self.config.heap:
             heap = _heap_engine(self.config, names)
             self._sources["heap"] = heap
@@ -84,6 +81,8 @@ class Agent:
             self._sources["stacks"] = stacks
             self._kinds["profile"] = _Kind(stacks.snapshot, stack_counters.cpu_profile)
             self._kinds["wall"] = _Kind(stacks.snapshot, stack_counters.wall_profile)
+        self._kinds["goroutine"] = _Kind(self._tasks.snapshot)
+        self._kinds["threadcreate"] = _Kind(self._tasks.threads)
         self._lock = threading.Lock()  # guards _running and _worker
         self._running = False
         self._worker: ThreadPoolExecutor | None = None

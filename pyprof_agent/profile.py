@@ -229,64 +229,72 @@ def validate(profile: Profile) -> None:
     The rules are those of google/pprof's `CheckValid`, and of the strictest readers:
     Pyroscope (no `-` in a sample type), Alloy (at most four values).
     """
-    types = [value_type.type for value_type in profile.sample_types]
-    _require(bool(types), "a profile needs at least one sample type")
-    _require(
-        len(types) <= MAX_SAMPLE_TYPES,
-        f"{len(types)} sample types {types}; readers take at most {MAX_SAMPLE_TYPES}",
-    )
-    _require(len(set(types)) == len(types), f"a sample type occurs twice in {types}")
-    for name in types:
-        _require(bool(name), "a sample type has no name")
-        _require("-" not in name, f"sample type {name!r} has a '-', which Pyroscope refuses")
-    _require(
-        not profile.default_sample_type or profile.default_sample_type in types,
-        f"default sample type {profile.default_sample_type!r} is none of {types}",
-    )
-    _require(
-        0 < profile.time_nanos <= _INT64_MAX,
-        f"time_nanos is {profile.time_nanos}; give the Unix time in nanoseconds",
-    )
-    for field in ("duration_nanos", "period"):
-        value = getattr(profile, field)
-        _require(0 <= value <= _INT64_MAX, f"{field} is {value}; it must not be negative")
-    for sample in profile.samples:
-        _validate_sample(sample, len(types))
-
-
-def _validate_sample(sample: Sample, width: int) -> None:
-    values = sample.values
-    _require(
-        len(values) == width,
-        f"a sample has {len(values)} values for {width} sample types",
-    )
-    for value in values:
-        _require(
-            math.isfinite(value) and abs(value) <= _INT64_MAX,
-            f"a sample has the value {value}, which is no 64-bit integer",
-        )
-    keys = [label.key for label in sample.labels]
-    _require(len(set(keys)) == len(keys), f"a label key occurs twice in {keys}")
-    for label in sample.labels:
-        _require(bool(label.key), f"the label with value {label.value!r} has no key")
-        _require(
-            not label.key.startswith("pprof::"),
-            f"label {label.key!r}: keys that start with 'pprof::' are reserved",
-        )
-        if isinstance(label.value, str):
-            _require(not label.unit, f"label {label.key!r} is a string and has a unit")
-        else:
-            _require(
-                abs(label.value) <= _INT64_MAX,
-                f"label {label.key!r} is {label.value}, which is no 64-bit integer",
-            )
+    problem = _problem(profile)
+    if problem is None:
+        width = len(profile.sample_types)
+        problem = next(filter(None, (_sample_problem(s, width) for s in profile.samples)), None)
+    if problem is not None:
+        raise ProfileError(problem)
 
 
 def validate_frame(frame: Frame) -> None:
     """Raise ProfileError if a frame's lines are not what the format can hold."""
-    _require(bool(frame.function), f"a frame of {frame.filename!r} has no function name")
+    if not frame.function:
+        raise ProfileError(f"a frame of {frame.filename!r} has no function name")
     for line in (frame.first_line, frame.line):
-        _require(0 <= line <= _INT64_MAX, f"{frame.function} has the line {line}")
+        if not 0 <= line <= _INT64_MAX:
+            raise ProfileError(f"{frame.function} has the line {line}")
+
+
+def _problem(profile: Profile) -> str | None:
+    types = [value_type.type for value_type in profile.sample_types]
+    if not types:
+        return "a profile needs at least one sample type"
+    if len(types) > MAX_SAMPLE_TYPES:
+        return f"{len(types)} sample types {types}; readers take at most {MAX_SAMPLE_TYPES}"
+    if len(set(types)) < len(types):
+        return f"a sample type occurs twice in {types}"
+    for name in types:
+        if not name:
+            return "a sample type has no name"
+        if "-" in name:
+            return f"sample type {name!r} has a '-', which Pyroscope refuses"
+    if profile.default_sample_type not in ("", *types):
+        return f"default sample type {profile.default_sample_type!r} is none of {types}"
+    if not 0 < profile.time_nanos <= _INT64_MAX:
+        return f"time_nanos is {profile.time_nanos}; give the Unix time in nanoseconds"
+    for field in ("duration_nanos", "period"):
+        value = getattr(profile, field)
+        if not 0 <= value <= _INT64_MAX:
+            return f"{field} is {value}; it must be from 0 to {_INT64_MAX}"
+    return None
+
+
+def _sample_problem(sample: Sample, width: int) -> str | None:
+    _, values, labels = sample
+    if len(values) != width:
+        return f"a sample has {len(values)} values for {width} sample types"
+    for value in values:
+        if not -_INT64_MAX <= value <= _INT64_MAX:  # not a number fails this, too
+            return f"a sample has the value {value}, which is no 64-bit integer"
+    return _label_problem(labels) if labels else None
+
+
+def _label_problem(labels: tuple[Label, ...]) -> str | None:
+    keys = [label.key for label in labels]
+    if len(set(keys)) < len(keys):
+        return f"a label key occurs twice in {keys}"
+    for key, value, unit in labels:
+        if not key:
+            return f"the label with value {value!r} has no key"
+        if key.startswith("pprof::"):
+            return f"label {key!r}: keys that start with 'pprof::' are reserved"
+        if isinstance(value, str):
+            if unit:
+                return f"label {key!r} is a string and has a unit"
+        elif not -_INT64_MAX <= value <= _INT64_MAX:
+            return f"label {key!r} is {value}, which is no 64-bit integer"
+    return None
 
 
 def _check_compatible(first: Profile, other: Profile) -> None:
@@ -295,8 +303,3 @@ def _check_compatible(first: Profile, other: Profile) -> None:
         theirs: Sequence[object] = getattr(other, field)
         if ours != theirs:
             raise ProfileError(f"profiles of different {field}: {ours} and {theirs}")
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ProfileError(message)

@@ -24,7 +24,9 @@ settings.load_profile("default")
 
 GoPprof = Callable[..., str]
 
-_ALLOWED_ON_STDERR = re.compile(r"(Fetching profile over HTTP from|Saved profile in) .*")
+_ALLOWED_ON_STDERR = re.compile(
+    r"(Fetching profile over HTTP from|Saved profile in) .*|Please wait\.\.\. \(\d+s\)"
+)
 
 
 @pytest.fixture(autouse=True)

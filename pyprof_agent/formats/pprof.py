@@ -29,10 +29,10 @@ from pyprof_agent.profile import (
 )
 
 GZIP_LEVEL = 1
-"""Measured on a heap profile of 20,000 stacks: level 1 takes a quarter of level 6's time
-and makes a file a sixth larger; no reader cares, the host's CPU does."""
+"""On the heap profile of a small service (117 kB, 1,400 stacks) level 1 takes a third of level
+6's time and makes a file 8 % larger. No reader minds; the host's CPU does."""
 
-MAPPING = "python (pyprof-agent)"
+MAPPING = "python-process"
 """What pprof shows as the file of the program. It must not be the name of a real file, which
 pprof would open to look for symbols, nor start with `[`, which means "kernel" to it."""
 

@@ -60,15 +60,14 @@ def count(name: str, profile: Profile) -> bytes:
 def dump(profile: Profile) -> bytes:
     """Every thread and task as a paragraph of its own, innermost frame first.
 
-    The labels `kind`, `name`, `id` and `state` make the heading, as in
-    `thread 140120 "MainThread" [running]:`.
+    The labels `kind`, `id`, `name` and `state`, if there is one, make the heading, as in
+    `task 140120 "Task-7" [waiting for Future]:`.
     """
     paragraphs = [f"{len(profile.samples)} stacks"]
     for sample in profile.samples:
-        lines = [
-            f"{sample.label('kind')} {sample.label('id')} "
-            f'"{sample.label("name")}" [{sample.label("state")}]:'
-        ]
+        state = sample.label("state")
+        heading = f'{sample.label("kind")} {sample.label("id")} "{sample.label("name")}"'
+        lines = [f"{heading} [{state}]:" if state else f"{heading}:"]
         for frame in sample.stack:
             lines.append(frame.function)
             if frame.filename:

@@ -135,28 +135,25 @@ class TracemallocHeap:
             self._lock = threading.Lock()
 
     def _collect(self) -> dict[_Stack, tuple[int, int]]:
-        # The raw traces: going through the public Trace objects takes ten times as long
-        # (1 million blocks: 3.5 s instead of 0.4 s on 3.11). tracemalloc gives all blocks of
-        # one traceback the same tuple, so its id is the key.
+        # The raw traces: going through the public Trace objects takes ten times as long.
+        # What is allocated here is traced too, at some microseconds each, so the loop makes
+        # no objects: not even the integers of a running sum.
         traces = tracemalloc.take_snapshot().traces._traces  # type: ignore[attr-defined]
-        totals: dict[int, list[int]] = {}
-        tracebacks = {}
+        sizes: dict[tuple[tuple[str, int], ...], list[int]] = {}
+        depths = {}
         while traces:
             _, size, traceback, depth = traces.pop()
-            key = id(traceback)
-            total = totals.get(key)
-            if total is None:
-                totals[key] = [1, size]
-                tracebacks[key] = (traceback, depth)
+            group = sizes.get(traceback)
+            if group is None:
+                sizes[traceback] = [size]
+                depths[traceback] = depth
             else:
-                total[0] += 1
-                total[1] += size
+                group.append(size)
         live: dict[_Stack, tuple[int, int]] = {}
-        for key, (traceback, depth) in tracebacks.items():
-            stack = self._stack(traceback, depth)
-            objects, space = totals[key]
-            before = live.get(stack, (0, 0))
-            live[stack] = (before[0] + objects, before[1] + space)
+        for traceback, group in sizes.items():
+            stack = self._stack(traceback, depths[traceback])
+            objects, space = live.get(stack, (0, 0))
+            live[stack] = (objects + len(group), space + sum(group))
         return live
 
     def _stack(self, traceback: tuple[tuple[str, int], ...], depth: int) -> _Stack:

@@ -72,7 +72,10 @@ class ThreadsAndTasks:
         )
 
     def each(self) -> Profile:
-        """A row for each thread and task, labelled with `kind`, `name`, `id` and `state`."""
+        """A row for each thread and task, labelled with `kind`, `name` and `id`.
+
+        Tasks have a `state` too: `running`, or what they wait for.
+        """
         return self._profile("goroutine", self._look())
 
     def threads(self) -> Profile:
@@ -97,9 +100,8 @@ class ThreadsAndTasks:
             thread = known.get(ident)
             name = thread.name if thread else "<unknown>"
             number = thread.native_id if thread and thread.native_id else ident
-            state = "running" if ident == threading.get_ident() else "waiting or running"
             stack = self._stack([(step.f_code, step.f_lasti) for step in _callers(frame)])
-            yield Sample(stack, (1,), _labels("thread", name, number, state))
+            yield Sample(stack, (1,), _labels("thread", name, number))
         for loop in self._running_loops(frames):
             for task in _tasks(loop):
                 yield self._task_sample(task, frames.values())
@@ -153,13 +155,9 @@ class ThreadsAndTasks:
         )
 
 
-def _labels(kind: str, name: str, number: int, state: str) -> tuple[Label, ...]:
-    return (
-        Label("kind", kind),
-        Label("name", name),
-        Label("id", number),
-        Label("state", state),
-    )
+def _labels(kind: str, name: str, number: int, state: str = "") -> tuple[Label, ...]:
+    labels = (Label("kind", kind), Label("name", name), Label("id", number))
+    return (*labels, Label("state", state)) if state else labels
 
 
 def _tasks(loop: AbstractEventLoop) -> Collection[Any]:

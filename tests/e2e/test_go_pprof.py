@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.conftest import GoPprof
 from tests.support import EXAMPLES, free_port, get, running
 
-PYTHON = __import__("sys").executable
 ALLOCATING_LINE = "envelope = ENVELOPE.pack(self.sent, time.time_ns(), self._topic)"
 
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[str]:
-    """The leaky service, its receiver gone and 5,000 messages sent; its base URL."""
+    """The leaky service, its receiver gone and 20,000 messages sent; its base URL."""
     port = free_port()
     base = f"http://127.0.0.1:{port}"
-    command = [PYTHON, EXAMPLES / "leaky_service.py", "--port", str(port)]
+    command = [sys.executable, EXAMPLES / "leaky_service.py", "--port", str(port)]
     with running(command, ready=f"{base}/ping"):
-        import httpx
-
         httpx.delete(f"{base}/receiver")
-        httpx.post(f"{base}/messages?count=5000", timeout=60)
+        httpx.post(f"{base}/messages?count=20000", timeout=60)
         yield base
 
 
@@ -60,20 +60,18 @@ def test_raw_has_every_field_that_readers_need(go_pprof: GoPprof, heap: str) -> 
         "alloc_objects/count alloc_space/bytes inuse_objects/count inuse_space/bytes[dflt]"
         in output
     )
-    assert re.search(r"leaky_channel\.Channel\.send \S+/leaky_channel\.py:40:0 s=36", output)
+    assert re.search(r"leaky_channel\.Channel\.send \S+/leaky_channel\.py:40:0 s=37", output)
     assert "[FN][FL][LN]" in output
 
 
 def test_list_annotates_the_allocating_line(go_pprof: GoPprof, heap: str) -> None:
     output = go_pprof("-list", "Channel.send", heap)
     (line,) = [line for line in output.splitlines() if ALLOCATING_LINE in line]
-    # 5,000 envelopes of 128 bytes are 625 kB.
-    assert line.split()[:3] == ["625kB", "625kB", "40:"]
+    # 20,000 envelopes of 128 bytes are 2.44 MB.
+    assert line.split()[:3] == ["2.44MB", "2.44MB", "40:"]
 
 
 def test_diff_base_shows_what_grew(go_pprof: GoPprof, service: str, tmp_path: Path) -> None:
-    import httpx
-
     before = tmp_path / "before.pb.gz"
     before.write_bytes(get(f"{service}/debug/pprof/heap"))
     httpx.post(f"{service}/messages?count=1000", timeout=60)
@@ -106,8 +104,6 @@ def test_tags_tell_threads_apart(go_pprof: GoPprof, service: str) -> None:
 
 
 def test_an_error_answer_is_printed_by_pprof(go_command: list[str], service: str) -> None:
-    import subprocess
-
     result = subprocess.run(
         [*go_command, "tool", "pprof", "-top", f"{service}/debug/pprof/heap?seconds=1&debug=1"],
         capture_output=True,
