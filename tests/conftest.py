@@ -35,18 +35,18 @@ def nothing_is_left_running() -> Iterator[None]:
     assert left_running() == []
     yield
     pyprof_agent.stop()
-    deadline = time.monotonic() + 5
-    while left_running() and time.monotonic() < deadline:
-        time.sleep(0.01)
     assert left_running() == []
 
 
-def left_running() -> list[str]:
-    """What of the agent runs in this process."""
-    left = [thread.name for thread in threading.enumerate() if "pyprof-agent" in thread.name]
-    if tracemalloc.is_tracing():
-        left.append("tracemalloc")
-    return left
+def left_running(seconds: float = 5) -> list[str]:
+    """What of the agent still runs in this process, after a moment to come to its end."""
+    deadline = time.monotonic() + seconds
+    while True:
+        left = [thread.name for thread in threading.enumerate() if "pyprof-agent" in thread.name]
+        left += ["tracemalloc"] if tracemalloc.is_tracing() else []
+        if not left or time.monotonic() > deadline:
+            return left
+        time.sleep(0.01)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ generated code would pin the host's protobuf runtime.
 
 from __future__ import annotations
 
+import functools
 import gzip
 import hashlib
 import zlib
@@ -85,6 +86,7 @@ def decode(data: bytes) -> Profile:
         raise ProfileError(f"not a pprof profile: dangling reference ({error})") from error
 
 
+@functools.lru_cache(maxsize=1 << 16)
 def address(frame: Frame) -> int:
     """A stable, non-zero address for a frame: 63 bits of a hash of what identifies it.
 

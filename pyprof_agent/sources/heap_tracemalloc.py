@@ -154,6 +154,7 @@ class TracemallocHeap:
             stack = self._stack(traceback, depths[traceback])
             objects, space = live.get(stack, (0, 0))
             live[stack] = (objects + len(group), space + sum(group))
+        self._names.forget_sources()
         return live
 
     def _stack(self, traceback: tuple[tuple[str, int], ...], depth: int) -> _Stack:

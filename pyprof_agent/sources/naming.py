@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import bisect
 import contextlib
 import linecache
 import os
 import sys
 import time
-from array import array
 from collections.abc import Iterator
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
@@ -80,6 +78,10 @@ class FrameNames:
             self._lines[key] = frame
         return frame
 
+    def forget_sources(self) -> None:
+        """Let go of the code that `of_line` read from files; it is read again when needed."""
+        self._functions = {}
+
     def known(self) -> Iterator[Frame]:
         """Every frame named so far, some of them twice."""
         for _, frame in list(self._frames.values()):
@@ -116,16 +118,7 @@ class _Functions:
     """Which function each line of a file belongs to."""
 
     def __init__(self, code: CodeType | None, unknown: str = "?") -> None:
-        owners: dict[int, tuple[str, int]] = {}
-        if code is not None:
-            _claim_lines(code, owners)
-        # Runs of lines with one owner, found by bisection: far less memory than a dict.
-        self._starts = array("L")
-        self._owners: list[tuple[str, int]] = []
-        for line in sorted(owners):
-            if not self._owners or owners[line] != self._owners[-1]:
-                self._starts.append(line)
-                self._owners.append(owners[line])
+        self._code = code
         self._unknown = (unknown, 0)
 
     @classmethod
@@ -136,45 +129,69 @@ class _Functions:
         memory would give wrong names: it gives `CHANGED` instead.
         """
         code = _load_code(filename, module)
-        functions = cls(code)
-        with contextlib.suppress(OSError):
-            changed = os.stat(filename).st_mtime > since
-            if changed and module is not None and not functions.fits(module, filename):
-                return cls(None, CHANGED)
-        return functions
+        if code is not None and module is not None:
+            with contextlib.suppress(OSError):
+                if os.stat(filename).st_mtime > since and not _fits(code, module, filename):
+                    return cls(None, CHANGED)
+        return cls(code)
 
     def at(self, line: int) -> tuple[str, int]:
         """Qualified name and first line of the function that `line` belongs to."""
-        index = bisect.bisect_right(self._starts, line) - 1
-        return self._owners[index] if index >= 0 else self._unknown
-
-    def fits(self, module: ModuleType, filename: str) -> bool:
-        """Whether the module's functions are where this index has them."""
-        known = set(self._owners)
-        for value in list(_namespace(module).values()):
-            if not isinstance(value, FunctionType) or value.__code__.co_filename != filename:
-                continue
-            code = value.__code__
-            if code.co_name != "<lambda>" and (code.co_qualname, code.co_firstlineno) not in known:
-                return False
-        return True
+        owner = _owner(self._code, line) if self._code is not None else None
+        return (owner.co_qualname, owner.co_firstlineno) if owner is not None else self._unknown
 
 
-def _claim_lines(code: CodeType, owners: dict[int, tuple[str, int]]) -> None:
-    lines = {line for _, _, line in code.co_lines() if line}
-    if code.co_name.startswith("<") and code.co_name != "<module>":
-        # A lambda or a comprehension: leave to the function around it what they share.
-        lines -= owners.keys()
-    elif len(lines) > 1:
-        # The `def` line belongs to whoever executes the definition; of the function itself
-        # it holds only the prelude, which allocates nothing.
-        lines.discard(code.co_firstlineno)
-    owner = (code.co_qualname, code.co_firstlineno)
-    for line in lines:
-        owners[line] = owner
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            _claim_lines(constant, owners)
+def _owner(code: CodeType, line: int) -> CodeType | None:
+    """The innermost code object in `code` whose body holds `line`."""
+    children = [child for child in _children(code) if child.co_firstlineno <= line]
+    # Bodies side by side do not overlap: only those that begin last can hold the line.
+    begin = max((child.co_firstlineno for child in children), default=0)
+    for child in reversed(children):
+        owner = _owner(child, line) if child.co_firstlineno == begin else None
+        if owner is None or (owner is child and _only_defines(child, line)):
+            continue
+        # A lambda or a comprehension leaves to the function around it what they share.
+        shared = child.co_name.startswith("<") and _holds(code, line)
+        return code if shared else owner
+    return code if _holds(code, line) else None
+
+
+def _only_defines(code: CodeType, line: int) -> bool:
+    """Whether `line` is the `def` line and more lines follow.
+
+    It belongs to whoever executes the definition: of the function itself it holds only the
+    prelude, which allocates nothing.
+    """
+    return (
+        line == code.co_firstlineno
+        and not code.co_name.startswith("<")
+        and any(other not in (line, None) for _, _, other in code.co_lines())
+    )
+
+
+def _holds(code: CodeType, line: int) -> bool:
+    return any(other == line for _, _, other in code.co_lines())
+
+
+def _children(code: CodeType) -> Iterator[CodeType]:
+    return (constant for constant in code.co_consts if isinstance(constant, CodeType))
+
+
+def _fits(code: CodeType, module: ModuleType, filename: str) -> bool:
+    """Whether the functions of the module in memory are where `code` has them."""
+    known = set()
+    waiting = [code]
+    while waiting:
+        known_code = waiting.pop()
+        known.add((known_code.co_qualname, known_code.co_firstlineno))
+        waiting.extend(_children(known_code))
+    values = list(_namespace(module).values())
+    live = [value.__code__ for value in values if isinstance(value, FunctionType)]
+    return all(
+        (function.co_qualname, function.co_firstlineno) in known
+        for function in live
+        if function.co_filename == filename
+    )
 
 
 def _load_code(filename: str, module: ModuleType | None) -> CodeType | None:

@@ -1,10 +1,10 @@
 """From the raw counters of a stack engine to the CPU and wall profiles that people read.
 
 A stack engine counts, for each thread and stack, how often it was seen (`ticks`), for
-how long (`wall`), how often it was seen running (`hits`), how much CPU it was seen to
-burn (`busy`), and books the thread's exact CPU time (`cpu`) on the frame `<unsampled>`.
-All are monotonic, so that any window is one snapshot minus another. Only then is the CPU
-time of a thread spread over the stacks that were seen running in that very window.
+how long (`wall`), how often it was seen to run (`hits`) and to rest (`asleep`), and books
+the thread's exact CPU time (`cpu`) on the frame `<unsampled>`. All are monotonic, so that
+any window is one snapshot minus another. Only then is the CPU time of a thread spread over
+the stacks that were seen to run in that very window.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ COUNTERS = (
     ValueType("ticks", "count"),
     ValueType("wall", "nanoseconds"),
     ValueType("hits", "count"),
-    ValueType("busy", "nanoseconds"),
+    ValueType("asleep", "count"),
     ValueType("cpu", "nanoseconds"),
 )
 
@@ -33,6 +33,10 @@ SAMPLER = Frame("<pyprof-agent sampler>", "", 0, 0)
 OVERFLOW = Frame("<too many stacks>", "", 0, 0)
 """Stands for the stacks that came after the table was full."""
 
+_Labels = tuple[Label, ...]
+_Stack = tuple[Frame, ...]
+
+_CPU_COLUMN = 4
 _CPU = ValueType("cpu", "nanoseconds")
 _WALL = ValueType("wall", "nanoseconds")
 _SAMPLES = ValueType("samples", "count")
@@ -41,21 +45,46 @@ _SAMPLES = ValueType("samples", "count")
 def cpu_profile(counters: Profile) -> Profile:
     """The CPU profile of a window: samples/count and cpu/nanoseconds.
 
-    Each thread's CPU time goes to its stacks in proportion to what they were seen to burn;
-    the sum over all samples is the CPU time of the process.
+    Each thread's CPU time goes to its stacks in proportion to how often they were seen to
+    run; the sum over all samples is the CPU time of the process.
     """
-    busy: dict[tuple[Label, ...], float] = {}
-    clock: dict[tuple[Label, ...], float] = {}
-    for _, (_, _, _, burned, cpu), labels in counters.samples:
-        busy[labels] = busy.get(labels, 0) + max(burned, 0)
-        clock[labels] = clock.get(labels, 0) + max(cpu, 0)
+    clocks: dict[_Labels, float] = {}
+    for _, values, labels in counters.samples:
+        clocks[labels] = clocks.get(labels, 0) + max(values[_CPU_COLUMN], 0)
+    weights = _weights(counters)
+    totals: dict[_Labels, float] = {}
+    for (_, labels), weight in weights.items():
+        totals[labels] = totals.get(labels, 0) + weight
     samples = []
-    for stack, (_, _, hits, burned, cpu), labels in counters.samples:
-        seen = busy[labels]
-        share = clock[labels] * max(burned, 0) / seen if seen > 0 else max(cpu, 0)
+    for stack, values, labels in counters.samples:
+        weight = weights.get((stack, labels), 0)
+        if labels in totals:
+            share = clocks[labels] * weight / totals[labels]
+        else:
+            share = max(values[_CPU_COLUMN], 0)
         if share > 0:
-            samples.append(Sample(stack, (max(hits, 0), share), labels))
+            samples.append(Sample(stack, (weight, share), labels))
     return _of_kind(counters, _CPU, samples)
+
+
+def _weights(counters: Profile) -> dict[tuple[_Stack, _Labels], float]:
+    """How often each stack was seen to run, as far as it counts.
+
+    A thread that is about to wake up looks like one that runs. So stacks at which it mostly
+    rests do not count, unless it has no others: many threads that compete for the GIL rest
+    everywhere.
+    """
+    seen = {
+        (stack, labels): (hits, asleep)
+        for stack, (_, _, hits, asleep, _), labels in counters.samples
+        if hits > 0
+    }
+    runs_somewhere = {labels for (_, labels), (hits, asleep) in seen.items() if hits > asleep}
+    return {
+        key: hits
+        for key, (hits, asleep) in seen.items()
+        if hits > asleep or key[1] not in runs_somewhere
+    }
 
 
 def wall_profile(counters: Profile) -> Profile:

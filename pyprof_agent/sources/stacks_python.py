@@ -42,9 +42,8 @@ MAX_LABELLED_THREADS = 256
 """Threads that get labels of their own: readers make a series of every label value."""
 
 PROBE_SECONDS = 0.001
-"""How long a thread is watched before and after its stack is taken. Only one that burns CPU
-on both sides was running at that stack: one that has just gone to sleep was not, and billing
-what it burned before would show a bursty event loop as `select`."""
+"""How long a thread is watched after its stack is taken. If it burns no CPU it was asleep
+there. To charge what it burned since the last tick would bill an event loop to `select`."""
 
 GOING_TO_SLEEP_NS = 20_000
 """CPU time within which a thread that has given up the GIL gets to sleep in a system call."""
@@ -75,7 +74,7 @@ class _Row:
     ticks: int = 0
     wall: int = 0
     hits: int = 0
-    busy: int = 0
+    asleep: int = 0
     changed_at: int = 0
 
 
@@ -158,7 +157,7 @@ class PythonStacks:
             duration = time.monotonic_ns() - self._started_at
             process_cpu = time.process_time_ns() - self._process_cpu_at_start
             samples = [
-                Sample(stack, (row.ticks, row.wall, row.hits, row.busy, 0), labels)
+                Sample(stack, (row.ticks, row.wall, row.hits, row.asleep, 0), labels)
                 for (labels, stack), row in self._rows.items()
             ]
             native_cpu = max(process_cpu - sum(self._cpu.values()), 0)
@@ -239,43 +238,42 @@ class PythonStacks:
             cost = time.thread_time() - before
 
     def _tick(self) -> None:
-        with self._lock:
-            before = self._survey(sys._current_frames())
-        time.sleep(PROBE_SECONDS)
+        awake = self._look()
+        if awake:
+            time.sleep(PROBE_SECONDS)
+            with self._lock:
+                clocks = self._survey(sys._current_frames())
+                for ident, clock, row in awake:
+                    if clocks.get(ident, 0) > clock + GOING_TO_SLEEP_NS:
+                        row.hits += 1
+                    else:
+                        row.asleep += 1
+
+    def _look(self) -> list[tuple[int, int, _Row]]:
+        """Take every thread's stack; those that have run since the last look, to be watched."""
+        awake = []
         with self._lock:
             now = time.monotonic_ns()
             elapsed = now - self._ticked_at
             self._ticked_at = now
+            self._ticks += 1
             frames = sys._current_frames()
-            at_walk = self._survey(frames)
-            own = threading.get_ident()
-            candidates = []
+            clocks = self._survey(frames)
+            del frames[threading.get_ident()]
             for ident, frame in frames.items():
-                if ident == own:
-                    continue
                 thread = self._threads[ident]
-                clock = at_walk.get(ident)
+                clock = clocks.get(ident)
                 if clock is None or clock != thread.walked_at:
-                    # Otherwise it has not run since the last walk: the same stack still.
                     thread.row = self._row(thread.labels, frame, now)
                     thread.walked_at = clock
-                row = thread.row
-                row.ticks += 1
-                row.wall += elapsed
-                row.changed_at = now
-                if clock is not None and clock > before.get(ident, clock):
-                    candidates.append((ident, clock, row, clock - before[ident]))
-            self._ticks += 1
-        if not candidates:
-            return
-        del frames, frame  # what they refer to must not live longer for being looked at
-        time.sleep(PROBE_SECONDS)
-        with self._lock:
-            after = self._survey(sys._current_frames())
-            for ident, clock, row, burned in candidates:
-                if after.get(ident, 0) > clock + GOING_TO_SLEEP_NS:
-                    row.hits += 1
-                    row.busy += burned
+                    if clock is not None:
+                        awake.append((ident, clock, thread.row))
+                else:  # the same stack still
+                    thread.row.asleep += 1
+                thread.row.ticks += 1
+                thread.row.wall += elapsed
+                thread.row.changed_at = now
+        return awake
 
     def _survey(self, frames: dict[int, FrameType]) -> dict[int, int]:
         """Note who is there and book their CPU time; the clocks by thread identifier."""

@@ -22,7 +22,7 @@ def service() -> Iterator[str]:
     """The leaky service, its receiver gone and 20,000 messages sent; its base URL."""
     port = free_port()
     base = f"http://127.0.0.1:{port}"
-    command = [sys.executable, EXAMPLES / "leaky_service.py", "--port", str(port)]
+    command = [sys.executable, str(EXAMPLES / "leaky_service.py"), "--port", str(port)]
     with running(command, ready=f"{base}/ping"):
         httpx.delete(f"{base}/receiver")
         httpx.post(f"{base}/messages?count=20000", timeout=60)

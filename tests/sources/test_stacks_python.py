@@ -1,0 +1,371 @@
+"""The Python stack engine: right totals, honest shares, bounded, and gone when stopped."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from pyprof_agent.errors import NotRunningError
+from pyprof_agent.profile import Profile, subtract
+from pyprof_agent.sources import stacks_python
+from pyprof_agent.sources.naming import FrameNames
+from pyprof_agent.sources.stack_counters import cpu_profile, wall_profile
+from pyprof_agent.sources.stacks_python import PythonStacks
+
+HERE = __name__
+linux = pytest.mark.skipif(sys.platform != "linux", reason="CPU clocks of threads are Linux's")
+
+
+@contextmanager
+def sampling(hz: float = 200, max_frames: int = 128) -> Iterator[PythonStacks]:
+    """An engine that runs."""
+    stacks = PythonStacks(FrameNames(), max_frames=max_frames, hz=hz)
+    stacks.start()
+    try:
+        yield stacks
+    finally:
+        stacks.stop()
+
+
+def burn(seconds: float) -> int:
+    """Use CPU time, of this thread's clock."""
+    total = 0
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        total += sum(range(100))
+    return total
+
+
+def burn_twice(seconds: float) -> int:
+    return burn(seconds)
+
+
+def bursty(seconds: float) -> None:
+    """10 % load, as of an event loop: 10 ms of work, then 90 ms of sleep."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        burn(0.01)
+        time.sleep(0.09)
+
+
+def by_function(profile: Profile, sample_type: str) -> Counter[str]:
+    column = profile.column(sample_type)
+    shares: Counter[str] = Counter()
+    for sample in profile.samples:
+        shares[sample.stack[0].function] += int(sample.values[column])
+    return shares
+
+
+def in_thread(work: Callable[[], object], name: str) -> threading.Thread:
+    thread = threading.Thread(target=work, name=name)
+    thread.start()
+    return thread
+
+
+def window(stacks: PythonStacks, work: Callable[[], object]) -> tuple[Profile, float]:
+    """The counters of a window in which `work` ran, and the process's CPU seconds in it."""
+    earlier, cpu = stacks.snapshot(), time.process_time()
+    work()
+    later, cpu_after = stacks.snapshot(), time.process_time()
+    return subtract(later, earlier), cpu_after - cpu
+
+
+@linux
+@pytest.mark.parametrize("threads", [1, 5])
+def test_the_cpu_total_is_the_cpu_time_of_the_process(threads: int) -> None:
+    def work() -> None:
+        others = [in_thread(lambda: burn(0.2), f"burner-{n}") for n in range(threads)]
+        for other in others:
+            other.join()
+
+    with sampling() as stacks:
+        counters, cpu = window(stacks, work)
+    assert cpu_profile(counters).total("cpu") / 1e9 == pytest.approx(cpu, rel=0.02)
+    assert cpu > 0.2 * threads
+
+
+@linux
+def test_an_idle_process_has_next_to_no_cpu() -> None:
+    with sampling(hz=20) as stacks:
+        counters, cpu = window(stacks, lambda: time.sleep(0.5))
+    profile = cpu_profile(counters)
+    assert profile.total("cpu") / 1e9 == pytest.approx(cpu, abs=0.005)
+    assert profile.total("cpu") / 1e9 < 0.1
+
+
+@linux
+def test_shares_follow_the_work() -> None:
+    def work() -> None:
+        for _ in range(20):
+            burn(0.03)
+            burn_twice(0.09)
+
+    with sampling() as stacks:
+        counters, _ = window(stacks, work)
+    profile = cpu_profile(counters)
+    column = profile.column("cpu")
+    twice = sum(
+        sample.values[column]
+        for sample in profile.samples
+        if any(frame.function == f"{HERE}.burn_twice" for frame in sample.stack)
+    )
+    # 0.75 is the truth; 4 standard errors at some 200 hits.
+    assert twice / profile.total("cpu") == pytest.approx(0.75, abs=0.13)
+
+
+@linux
+def test_a_bursty_thread_is_billed_to_its_work_and_not_to_its_sleep() -> None:
+    with sampling(hz=50) as stacks:
+        counters, _ = window(stacks, lambda: bursty(2.5))
+    spent = by_function(cpu_profile(counters), "cpu")
+    # The thread sleeps at 9 of 10 looks.
+    assert spent[f"{HERE}.burn"] > 5 * spent[f"{HERE}.bursty"]
+
+
+def test_wall_time_counts_every_thread_once() -> None:
+    def work() -> None:
+        others = [in_thread(lambda: time.sleep(0.5), f"sleeper-{n}") for n in range(3)]
+        for other in others:
+            other.join()
+
+    with sampling() as stacks:
+        counters, _ = window(stacks, work)
+    profile = wall_profile(counters)
+    column = profile.column("wall")
+    seconds: Counter[str] = Counter()
+    for sample in profile.samples:
+        seconds[str(sample.label("thread"))] += int(sample.values[column])
+    for name in ("MainThread", "sleeper-0", "sleeper-1", "sleeper-2"):
+        assert seconds[name] / 1e9 == pytest.approx(0.5, abs=0.1)
+
+
+def test_samples_carry_the_name_and_the_id_of_their_thread() -> None:
+    ids: list[int] = []
+
+    def work() -> None:
+        ids.append(threading.get_native_id())
+        time.sleep(0.2)
+
+    with sampling() as stacks:
+        thread = in_thread(work, "named")
+        thread.join()
+        profile = wall_profile(stacks.snapshot())
+    assert ("named", ids[0]) in {
+        (sample.label("thread"), sample.label("thread_id")) for sample in profile.samples
+    }
+
+
+def test_only_so_many_threads_get_labels_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stacks_python, "MAX_LABELLED_THREADS", 3)
+    with sampling() as stacks:
+        threads = [in_thread(lambda: time.sleep(0.3), f"one-of-{n}") for n in range(10)]
+        for thread in threads:
+            thread.join()
+        profile = wall_profile(stacks.snapshot())
+    labels = {sample.label("thread") for sample in profile.samples}
+    assert "<other threads>" in labels
+    assert len(labels - {"<other threads>", "pyprof-agent-stacks"}) <= 3
+
+
+def test_a_full_table_counts_what_it_cannot_tell_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stacks_python, "MAX_ROWS", 1)
+    with sampling() as stacks:
+        burn(0.1)
+        time.sleep(0.1)
+        snapshot = stacks.snapshot()
+        assert stacks.stats()["overflowed"] > 0
+    profile = wall_profile(snapshot)
+    assert by_function(profile, "wall")["<too many stacks>"] > 0
+    assert any("came after the table was full" in comment for comment in profile.comments)
+    assert profile.total("wall") / 1e9 == pytest.approx(0.2, abs=0.08)
+
+
+def test_rows_that_rest_make_room_in_a_full_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stacks_python, "MAX_ROWS", 4)
+    monkeypatch.setattr(stacks_python, "ROW_RETENTION_NS", 10**7)
+    monkeypatch.setattr(stacks_python, "EVICTION_INTERVAL_NS", 0)
+    with sampling() as stacks:
+        for wait in (rest_0, rest_1, rest_2, rest_3, rest_4, rest_5):
+            wait()
+        wall = by_function(wall_profile(stacks.snapshot()), "wall")
+    assert f"{HERE}.rest_5" in wall
+    assert f"{HERE}.rest_0" not in wall
+
+
+def rest_0() -> None:
+    time.sleep(0.1)
+
+
+def rest_1() -> None:
+    time.sleep(0.1)
+
+
+def rest_2() -> None:
+    time.sleep(0.1)
+
+
+def rest_3() -> None:
+    time.sleep(0.1)
+
+
+def rest_4() -> None:
+    time.sleep(0.1)
+
+
+def rest_5() -> None:
+    time.sleep(0.1)
+
+
+def test_stacks_deeper_than_max_frames_are_cut_at_the_root_and_marked() -> None:
+    with sampling(max_frames=3) as stacks:
+        recurse(10)
+        profile = wall_profile(stacks.snapshot())
+    deepest = [s.stack for s in profile.samples if s.stack[0].function == f"{HERE}.recurse"]
+    assert deepest
+    for stack in deepest:
+        assert [frame.function for frame in stack] == [
+            f"{HERE}.recurse",
+            f"{HERE}.recurse",
+            f"{HERE}.recurse",
+            "<deeper frames cut off>",
+        ]
+
+
+def recurse(depth: int) -> None:
+    if depth:
+        recurse(depth - 1)
+    else:
+        time.sleep(0.2)
+
+
+def test_deep_recursion_and_generators_are_walked() -> None:
+    def generate() -> Iterator[int]:
+        for _ in range(3):
+            time.sleep(0.05)
+            yield 1
+
+    with sampling() as stacks:
+        sys.setrecursionlimit(20_000)
+        try:
+            recurse(10_000)
+        finally:
+            sys.setrecursionlimit(1000)
+        assert sum(generate()) == 3
+        profile = wall_profile(stacks.snapshot())
+    names = {sample.stack[0].function.rpartition(".")[2] for sample in profile.samples}
+    assert {"recurse", "generate"} <= names
+
+
+def test_the_profile_calls_itself_approximate_and_tells_its_rate() -> None:
+    with sampling(hz=50) as stacks:
+        profile = stacks.snapshot()
+    assert "python, up to 50 looks a second" in profile.comments[0]
+    assert "approximate" in profile.comments[0]
+    assert profile.period == 20_000_000
+
+
+def test_the_sampler_bills_itself() -> None:
+    with sampling(hz=500) as stacks:
+        time.sleep(0.5)
+        spent = by_function(cpu_profile(stacks.snapshot()), "cpu")
+        cost = stacks.stats()["cpu_seconds"]
+    if sys.platform == "linux":
+        assert spent["<pyprof-agent sampler>"] > 0
+    # 1 % of a core is its budget, whatever rate it was asked for; noise and start-up beside.
+    assert cost < 0.05
+
+
+def test_objects_of_sampled_frames_do_not_live_longer() -> None:
+    import weakref
+
+    class Thing:
+        pass
+
+    def work() -> weakref.ref[Thing]:
+        thing = Thing()
+        burn(0.1)
+        return weakref.ref(thing)
+
+    with sampling():
+        dead = work()
+        time.sleep(0.05)
+        assert dead() is None
+
+
+def test_a_failing_look_is_counted_and_sampling_goes_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real = sys._current_frames
+    state = {"broken": False}
+
+    def flaky() -> dict[int, object]:
+        if state["broken"]:
+            raise RuntimeError("no frames today")
+        return real()  # type: ignore[return-value]
+
+    monkeypatch.setattr(sys, "_current_frames", flaky)
+    with sampling() as stacks:
+        state["broken"] = True
+        time.sleep(0.1)
+        state["broken"] = False
+        time.sleep(0.1)
+        snapshot = stacks.snapshot()
+        assert stacks.stats()["failures"] > 0
+    assert any("looks failed" in comment for comment in snapshot.comments)
+    assert wall_profile(snapshot).total("wall") > 0
+    assert [record.message for record in caplog.records] == [
+        "stack sampling failed; further failures are only counted"
+    ]
+
+
+def test_without_clocks_of_threads_the_profile_invents_no_shares(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stacks_python, "thread_cpu_ns", lambda native_id: None)
+    with sampling() as stacks:
+        counters, cpu = window(stacks, lambda: burn(0.3))
+    profile = cpu_profile(counters)
+    assert by_function(profile, "cpu").keys() == {"<threads without Python>"}
+    assert profile.total("cpu") / 1e9 == pytest.approx(cpu, rel=0.02)
+    assert by_function(wall_profile(counters), "wall")[f"{HERE}.burn"] > 0
+
+
+def test_a_snapshot_before_start_and_after_stop_is_an_error() -> None:
+    stacks = PythonStacks(FrameNames(), max_frames=1)
+    with pytest.raises(NotRunningError):
+        stacks.snapshot()
+    stacks.start()
+    stacks.start()
+    stacks.snapshot()
+    stacks.stop()
+    stacks.stop()
+    with pytest.raises(NotRunningError):
+        stacks.snapshot()
+
+
+def test_a_restart_counts_from_zero() -> None:
+    with sampling() as stacks:
+        time.sleep(0.2)
+        stacks.stop()
+        stacks.start()
+        assert wall_profile(stacks.snapshot()).total("wall") / 1e9 < 0.1
+
+
+def test_overlapping_windows_each_get_their_own() -> None:
+    with sampling() as stacks:
+        first = stacks.snapshot()
+        time.sleep(0.3)
+        second = stacks.snapshot()
+        time.sleep(0.3)
+        end = stacks.snapshot()
+    long = wall_profile(subtract(end, first))
+    short = wall_profile(subtract(end, second))
+    assert long.duration_nanos / 1e9 == pytest.approx(0.6, abs=0.1)
+    assert short.duration_nanos / 1e9 == pytest.approx(0.3, abs=0.1)
+    assert by_function(long, "wall").total() > by_function(short, "wall").total()
