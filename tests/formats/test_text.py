@@ -152,7 +152,7 @@ def test_heap_finds_its_columns_by_name() -> None:
 
 
 def test_heap_of_another_profile_is_an_error_that_names_the_column() -> None:
-    with pytest.raises(ProfileError, match="'inuse_objects'.*goroutine"):
+    with pytest.raises(ProfileError, match=r"'inuse_objects'.*goroutine"):
         text.heap(GOROUTINE)
 
 

@@ -1,0 +1,166 @@
+"""The agent: what it captures, its life, and its errors."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+import tracemalloc
+
+import pytest
+
+from pyprof_agent import (
+    Agent,
+    Config,
+    ConfigError,
+    NotRunningError,
+    UnknownProfileError,
+)
+from pyprof_agent.formats.pprof import address
+from pyprof_agent.profile import validate
+
+NAMES = ("heap", "allocs", "profile", "wall", "goroutine", "threadcreate")
+
+
+@pytest.mark.parametrize("name", [*NAMES, "cpu"])
+def test_every_profile_is_valid_with_and_without_a_window(agent: Agent, name: str) -> None:
+    for seconds in (None, 0.2):
+        profile = agent.capture(name, seconds)
+        validate(profile)
+        assert all(isinstance(value, int) for sample in profile.samples for value in sample.values)
+        assert (profile.duration_nanos > 0) == (
+            seconds is not None or name in ("profile", "cpu", "wall")
+        )
+
+
+def test_the_names_are_those_of_the_http_surface(agent: Agent) -> None:
+    assert set(agent.profiles) == set(NAMES)
+
+
+def test_heap_and_allocs_are_one_table_with_another_default(agent: Agent) -> None:
+    heap, allocs = agent.capture("heap"), agent.capture("allocs")
+    assert heap.sample_types == allocs.sample_types
+    assert heap.default_sample_type == "inuse_space"
+    assert allocs.default_sample_type == "alloc_space"
+
+
+def test_engines_are_named(agent: Agent) -> None:
+    assert agent.engines == {"heap": "tracemalloc", "stacks": "python"}
+    assert Agent(Config(heap=False)).engines == {"heap": "off", "stacks": "python"}
+
+
+def test_an_unknown_profile_is_told_with_those_there_are(agent: Agent) -> None:
+    with pytest.raises(UnknownProfileError, match=r"unknown profile 'heep'.*heap, allocs"):
+        agent.capture("heep")
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan")])
+def test_a_window_must_be_positive(agent: Agent, seconds: float) -> None:
+    with pytest.raises(ValueError, match=f"seconds is {seconds!r}"):
+        agent.capture("heap", seconds)
+
+
+def test_a_capture_before_start_and_after_stop_says_what_to_do() -> None:
+    agent = Agent(Config())
+    for _ in range(2):
+        with pytest.raises(NotRunningError, match=r"call pyprof_agent\.start\(\) first"):
+            agent.capture("goroutine")
+        agent.start()
+        agent.stop()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"heap_engine": "native"}, "no native heap engine, use 'auto' or 'tracemalloc'"),
+        ({"stack_engine": "native"}, "no native stack engine, use 'auto' or 'python'"),
+    ],
+)
+def test_an_engine_that_is_not_there_is_refused(options: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Agent(Config(**options))  # type: ignore[arg-type]
+
+
+def test_start_and_stop_are_idempotent_and_safe_from_many_threads() -> None:
+    agent = Agent(Config(heap=False))
+    failures: list[BaseException] = []
+
+    def toggle() -> None:
+        try:
+            for _ in range(20):
+                agent.start()
+                agent.stop()
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=toggle) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert not agent.running
+    assert "pyprof-agent-stacks" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_only_what_is_switched_on_is_started() -> None:
+    agent = Agent(Config(heap=False, stacks=False))
+    agent.start()
+    assert not tracemalloc.is_tracing()
+    assert "pyprof-agent-stacks" not in {thread.name for thread in threading.enumerate()}
+    agent.stop()
+
+
+def test_an_async_capture_does_not_block_the_loop(agent: Agent) -> None:
+    async def program() -> tuple[int, float]:
+        ticks = 0
+        begin = time.monotonic()
+        capture = asyncio.create_task(agent.capture_async("wall", 0.5))
+        while not capture.done():
+            await asyncio.sleep(0.01)
+            ticks += 1
+        assert (await capture).samples
+        return ticks, time.monotonic() - begin
+
+    ticks, elapsed = asyncio.run(program())
+    assert 0.5 <= elapsed < 3
+    assert ticks > 15
+
+
+def test_async_captures_overlap(agent: Agent) -> None:
+    async def program() -> float:
+        begin = time.monotonic()
+        await asyncio.gather(*(agent.capture_async("profile", 0.4) for _ in range(10)))
+        return time.monotonic() - begin
+
+    assert asyncio.run(program()) < 2
+
+
+def test_a_cancelled_capture_leaves_the_agent_usable(agent: Agent) -> None:
+    async def program() -> None:
+        capture = asyncio.create_task(agent.capture_async("wall", 100))
+        await asyncio.sleep(0.1)
+        capture.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await capture
+        assert (await agent.capture_async("goroutine")).samples
+
+    asyncio.run(program())
+
+
+def test_symbols_name_the_frames_of_profiles(agent: Agent) -> None:
+    frame = agent.capture("goroutine").samples[0].stack[0]
+    assert agent.symbols()[address(frame)] == frame.function
+
+
+def test_a_window_can_be_ended_more_than_once(agent: Agent) -> None:
+    window = agent.begin("wall")
+    time.sleep(0.1)
+    first = window.end()
+    time.sleep(0.1)
+    second = window.end()
+    assert 0 < first.duration_nanos < second.duration_nanos
+
+
+def test_stats_have_a_part_for_each_source(agent: Agent) -> None:
+    assert set(agent.stats()) == {"threads", "heap", "stacks"}

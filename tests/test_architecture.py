@@ -1,0 +1,273 @@
+"""The house rules, read from the imports of the package itself."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tests.support import ROOT, run_python
+
+PACKAGE = ROOT / "pyprof_agent"
+LONGEST_MODULE = 350
+
+# What a room may import of ours. A room is a module, or a folder with all that is in it.
+BELOW_THE_AGENT = {
+    "config",
+    "errors",
+    "formats",
+    "http",
+    "leaks",
+    "profile",
+    "sinks",
+    "sources",
+    "_native",
+}
+IMPORTS: dict[str, set[str]] = {
+    "errors": set(),
+    "_native": set(),
+    "profile": {"errors"},
+    "config": {"errors"},
+    "sources": {"profile", "errors", "_native"},
+    "formats": {"profile", "errors"},
+    "leaks": {"profile", "errors"},
+    "http": {"formats", "profile", "errors", "config"},
+    "sinks": {"formats", "profile", "errors", "config"},
+    "agent": BELOW_THE_AGENT - {"http"},
+    "process": {"agent"} | BELOW_THE_AGENT - {"http"},
+    "run": {"process", "config", "errors"},
+    "cli": {"run", "errors"},
+    "__main__": {"cli"},
+    "__init__": {"agent", "process"} | BELOW_THE_AGENT - {"http"},
+    "_run": set(),
+}
+
+# What it may import besides, but only when a function is called.
+DEFERRED: dict[str, set[str]] = {
+    "profile": {"formats"},
+    "process": {"http"},
+    "_run": {"run"},
+}
+
+
+@dataclass(frozen=True)
+class Import:
+    """An import of a module, or of a name that may be one."""
+
+    name: str
+    line: int
+    when: str  # "import", "call" or "type checking"
+
+
+class _Imports(ast.NodeVisitor):
+    def __init__(self, package: str) -> None:
+        self.package = package
+        self.found: list[Import] = []
+        self._when = "import"
+
+    def visit_Import(self, node: ast.Import) -> None:  # noqa: N802
+        self.found += [Import(alias.name, node.lineno, self._when) for alias in node.names]
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:  # noqa: N802
+        parts = self.package.split(".")[: -node.level + 1 or None] if node.level else []
+        base = ".".join([*parts, *filter(None, [node.module])])
+        for alias in node.names:
+            self.found.append(Import(f"{base}.{alias.name}", node.lineno, self._when))
+
+    def visit_If(self, node: ast.If) -> None:  # noqa: N802
+        typing = ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+        self._within("type checking" if typing else self._when, node.body)
+        self._within(self._when, node.orelse)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:  # noqa: N802
+        self._within("type checking" if self._when == "type checking" else "call", node.body)
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> None:  # noqa: N802
+        self._within("type checking" if self._when == "type checking" else "call", node.body)
+
+    def _within(self, when: str, nodes: list[ast.stmt]) -> None:
+        before, self._when = self._when, when
+        for node in nodes:
+            self.visit(node)
+        self._when = before
+
+
+@cache
+def syntax(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), str(path))
+
+
+def imports(path: Path) -> list[Import]:
+    folders = path.relative_to(ROOT).parts[:-1]
+    visitor = _Imports(".".join(folders))
+    visitor.visit(syntax(path))
+    return visitor.found
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def room_imported(name: str) -> str | None:
+    """The room of ours that an import reaches; None if it is not ours."""
+    package, _, rest = name.partition(".")
+    if package != "pyprof_agent":
+        return None
+    room = rest.partition(".")[0]
+    return room if room in IMPORTS else "__init__"
+
+
+def is_module(name: str, wanted: str) -> bool:
+    return name == wanted or name.startswith(f"{wanted}.")
+
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.fixture(params=MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def module(request: pytest.FixtureRequest) -> Path:
+    """Every module of the package."""
+    path: Path = request.param
+    return path
+
+
+def test_the_reader_of_imports_sees_them_all() -> None:
+    visitor = _Imports("pyprof_agent.http")
+    visitor.visit(
+        ast.parse(
+            """
+import os.path, json as j
+from pyprof_agent.formats import pprof, text as t
+from . import answers
+from ..profile import Frame
+if TYPE_CHECKING:
+    import uvicorn
+else:
+    import asyncio
+try:
+    import zstandard
+except ImportError:
+    import zlib
+class A:
+    import gzip
+    async def f(self):
+        with x:
+            from pyprof_agent.run import begin
+def g():
+    def h():
+        import gc
+"""
+        )
+    )
+    assert [(found.name, found.when) for found in visitor.found] == [
+        ("os.path", "import"),
+        ("json", "import"),
+        ("pyprof_agent.formats.pprof", "import"),
+        ("pyprof_agent.formats.text", "import"),
+        ("pyprof_agent.http.answers", "import"),
+        ("pyprof_agent.profile.Frame", "import"),
+        ("uvicorn", "type checking"),
+        ("asyncio", "import"),
+        ("zstandard", "import"),
+        ("zlib", "import"),
+        ("gzip", "import"),
+        ("pyprof_agent.run.begin", "call"),
+        ("gc", "call"),
+    ]
+
+
+def test_every_module_has_its_place_in_the_table(module: Path) -> None:
+    assert room_of(module) in IMPORTS, f"add {room_of(module)} to the table, here and in the docs"
+
+
+def test_a_room_imports_only_what_the_table_allows(module: Path) -> None:
+    room = room_of(module)
+    breaches = []
+    for found in imports(module):
+        reached = room_imported(found.name)
+        allowed = IMPORTS[room] | (DEFERRED.get(room, set()) if found.when != "import" else set())
+        if reached is not None and reached not in {room, *allowed}:
+            breaches.append(f"line {found.line}: {found.name} (at {found.when})")
+    assert breaches == []
+
+
+def test_nothing_that_may_be_deferred_is_imported_by_accident() -> None:
+    # The exceptions of the table are in use; one that is not should go.
+    for room, deferred in DEFERRED.items():
+        paths = [path for path in MODULES if room_of(path) == room]
+        reached = {
+            room_imported(found.name)
+            for path in paths
+            for found in imports(path)
+            if found.when == "call"
+        }
+        assert deferred <= reached
+
+
+def test_profile_defers_the_encoder_only() -> None:
+    deferred = [found.name for found in imports(PACKAGE / "profile.py") if found.when == "call"]
+    ours = {name.rpartition(".")[0] for name in deferred if room_imported(name)}
+    assert ours == {"pyprof_agent.formats.pprof"}
+
+
+def test_only_the_encoder_imports_the_schema() -> None:
+    schema = "pyprof_agent.formats._schema"
+    importers = [
+        str(path.relative_to(PACKAGE))
+        for path in MODULES
+        if any(is_module(found.name, schema) for found in imports(path))
+    ]
+    assert importers == ["formats/pprof.py"]
+
+
+@pytest.mark.parametrize("library", ["starlette", "uvicorn"])
+def test_only_http_imports_the_web_libraries(library: str) -> None:
+    importers = {
+        room_of(path)
+        for path in MODULES
+        for found in imports(path)
+        if is_module(found.name, library) and found.when != "type checking"
+    }
+    assert importers == {"http"}
+
+
+def environment_readers(path: Path) -> Iterator[int]:
+    """The lines on which a module reaches for the environment."""
+    names = {"environ", "environb", "getenv", "getenvb", "putenv", "unsetenv"}
+    for node in ast.walk(syntax(path)):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            if node.value.id == "os" and node.attr in names:
+                yield node.lineno
+        elif isinstance(node, ast.ImportFrom) and node.module == "os":
+            if any(alias.name in names for alias in node.names):
+                yield node.lineno
+
+
+def test_only_config_reads_the_environment() -> None:
+    # The command passes it on to the program that it becomes.
+    readers = {str(path.relative_to(PACKAGE)) for path in MODULES if any(environment_readers(path))}
+    assert readers == {"config.py", "cli.py"}
+
+
+def test_a_module_is_short_and_says_what_it_is_for(module: Path) -> None:
+    docstring = ast.get_docstring(syntax(module))
+    assert docstring, "the first line says the one job of a module"
+    length = len(module.read_text().splitlines())
+    assert length <= LONGEST_MODULE, f"{length} lines: too many jobs for one module"
+
+
+def test_importing_the_package_starts_and_loads_nothing() -> None:
+    code = """
+        import sys, threading, tracemalloc
+        import pyprof_agent
+
+        assert pyprof_agent.__all__
+        print(threading.active_count(), tracemalloc.is_tracing())
+        print([name for name in ("starlette", "uvicorn", "zstandard") if name in sys.modules])
+        print(sys.getprofile(), sys.gettrace())
+    """
+    assert run_python(code).stdout.splitlines() == ["1 False", "[]", "None None"]

@@ -1,0 +1,252 @@
+"""The agent of the process: start, stop, record, fork, exit."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import pyprof_agent
+from pyprof_agent import ConfigError, NotRunningError, UnknownProfileError
+from pyprof_agent.formats.pprof import decode
+from tests.support import run_python
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
+
+
+def test_start_returns_the_one_agent() -> None:
+    agent = pyprof_agent.start(heap=False)
+    assert pyprof_agent.start() is agent
+    assert pyprof_agent.start(heap=False) is agent
+    assert pyprof_agent.current_agent() is agent
+
+
+def test_a_second_start_with_other_options_warns_and_changes_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    agent = pyprof_agent.start(heap=False)
+    with caplog.at_level(logging.WARNING):
+        assert pyprof_agent.start(heap=False, stack_hz=50) is agent
+    assert "start(heap=False, stack_hz=50) changes nothing" in caplog.text
+    assert agent.config.stack_hz is None
+
+
+def test_after_a_stop_a_start_may_have_other_options() -> None:
+    first = pyprof_agent.start(heap=False)
+    pyprof_agent.stop()
+    pyprof_agent.stop()
+    with pytest.raises(NotRunningError):
+        pyprof_agent.current_agent()
+    second = pyprof_agent.start(heap=False, max_frames=7)
+    assert second is not first
+    assert second.config.max_frames == 7
+
+
+def test_start_from_many_threads_makes_one_agent() -> None:
+    agents: list[object] = []
+    threads = [
+        threading.Thread(target=lambda: agents.append(pyprof_agent.start(heap=False)))
+        for _ in range(10)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({id(agent) for agent in agents}) == 1
+
+
+def test_options_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYPROF_AGENT_HEAP", "off")
+    monkeypatch.setenv("PYPROF_AGENT_STACK_HZ", "33")
+    agent = pyprof_agent.start()
+    assert agent.engines["heap"] == "off"
+    assert agent.config.stack_hz == 33
+
+
+def test_a_wrong_option_starts_nothing() -> None:
+    with pytest.raises(ConfigError, match="unknown option 'hz'"):
+        pyprof_agent.start(hz=3)
+    with pytest.raises(NotRunningError):
+        pyprof_agent.current_agent()
+
+
+def busy(seconds: float) -> None:
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        sum(range(1000))
+
+
+def test_record_writes_the_profile_of_a_block(tmp_path: Path) -> None:
+    path = tmp_path / "block.pb.gz"
+    with pyprof_agent.record(path) as recording:
+        busy(0.5)
+    saved = decode(path.read_bytes())
+    assert saved.total("cpu") == recording.profile.total("cpu")
+    assert saved.total("cpu") / 1e9 == pytest.approx(0.5, rel=0.3)
+    assert any(
+        frame.function == f"{__name__}.busy" for sample in saved.samples for frame in sample.stack
+    )
+
+
+def test_record_of_the_heap_is_the_growth_in_the_block() -> None:
+    with pyprof_agent.record(name="heap") as recording:
+        kept = [bytes(1000) for _ in range(1000)]
+    assert recording.profile.total("inuse_space") >= 1_000_000
+    assert len(kept) == 1000
+
+
+def test_record_writes_although_the_block_raises(tmp_path: Path) -> None:
+    path = tmp_path / "block.pb.gz"
+    with pytest.raises(KeyError), pyprof_agent.record(path, "wall"):
+        raise KeyError
+    assert decode(path.read_bytes()).sample_types[1].type == "wall"
+
+
+def test_record_uses_the_agent_that_runs_and_leaves_it_running() -> None:
+    agent = pyprof_agent.start(heap=False)
+    with pyprof_agent.record(name="wall") as recording:
+        time.sleep(0.1)
+    assert agent.running
+    assert recording.profile.period == 50_000_000  # the 20 looks a second of that agent
+
+
+def test_record_of_an_unknown_profile_leaves_nothing_running() -> None:
+    with pytest.raises(UnknownProfileError, match="nosuch"), pyprof_agent.record(name="nosuch"):
+        pass
+
+
+FORK = """
+import os, sys, threading, time
+import pyprof_agent
+
+agent = pyprof_agent.start(stack_hz=200)
+kept = [bytes(1000) for _ in range(1000)]
+stop = threading.Event()
+
+def work():
+    while not stop.is_set():
+        [bytes(100) for _ in range(100)]
+        agent.capture("heap")
+
+# From 3.12 on a fork beside any other thread warns, and warnings are errors here.
+threads = [threading.Thread(target=work, daemon=True) for _ in range(2)]
+if sys.version_info < (3, 12):
+    for thread in threads:
+        thread.start()
+for _ in range(20):
+    child = os.fork()
+    if child == 0:
+        time.sleep(0.05)
+        wall = agent.capture("wall")
+        assert wall.total("wall") > 0, "the child does not sample"
+        assert wall.duration_nanos < 30e9
+        cpu = agent.capture("cpu").total("cpu") / 1e9
+        assert cpu <= time.process_time() + 0.01, (cpu, time.process_time())
+        heap = agent.capture("heap").total("inuse_space")
+        assert heap > 1_000_000, "what was alive is inherited"
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert status == 0, status
+assert agent.capture("wall").total("wall") > 0
+stop.set()
+print("done")
+"""
+
+
+@posix
+def test_a_forked_child_samples_from_zero_and_keeps_what_was_alive() -> None:
+    assert run_python(FORK, timeout=110).stdout == "done\n"
+
+
+FORK_IN_THREADS = """
+import os, threading
+import pyprof_agent
+
+pyprof_agent.start(heap=False, stack_hz=1000)
+
+def fork_often():
+    for _ in range(25):
+        child = os.fork()
+        if child == 0:
+            pyprof_agent.stop()
+            pyprof_agent.start(heap=False)
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+
+threads = [threading.Thread(target=fork_often) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print("done")
+"""
+
+
+@posix
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="such forks are warned of, as errors here")
+def test_forks_from_many_threads_neither_hang_nor_fail() -> None:
+    assert run_python(FORK_IN_THREADS).stdout == "done\n"
+
+
+@posix
+def test_sampling_alone_does_not_make_a_fork_warn() -> None:
+    code = """
+        import os, pyprof_agent
+        pyprof_agent.start()
+        child = os.fork()
+        if child == 0:
+            os._exit(0)
+        os.waitpid(child, 0)
+    """
+    assert run_python(code).stderr == ""
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        "",
+        "sys.exit(3)",
+        "os._exit(3)",
+        "raise KeyError",
+        "threading.Thread(target=time.sleep, args=(0.2,)).start()",
+        "pyprof_agent.serve(port=0)",
+        "pyprof_agent.serve(port=0); sys.exit(3)",
+        "import signal; os.kill(os.getpid(), signal.SIGINT); time.sleep(5)",
+    ],
+)
+def test_a_program_ends_as_it_would_without_the_agent(end: str) -> None:
+    code = f"""
+import os, sys, threading, time, pyprof_agent
+pyprof_agent.start(stack_hz=1000)
+time.sleep(0.1)
+{end}
+"""
+    begin = time.monotonic()
+    result = run_python(code, check=False)
+    expected = {"": 0, "sys": 3, "os": 3, "raise": 1, "threading": 0, "pyprof_agent": 0}
+    word = end.partition(".")[0].partition(" ")[0]
+    if word == "import":
+        assert result.returncode in (-2, 1, 130)
+    else:
+        assert result.returncode == (3 if "exit(3)" in end else expected[word])
+    assert "pyprof" not in result.stderr
+    assert time.monotonic() - begin < 10
+
+
+def test_importing_and_starting_many_times_leaks_no_thread_or_descriptor() -> None:
+    code = """
+        import os, threading, pyprof_agent
+        def state():
+            return threading.active_count(), len(os.listdir("/proc/self/fd"))
+        pyprof_agent.start(); pyprof_agent.stop()
+        before = state()
+        for _ in range(100):
+            pyprof_agent.start(stack_hz=1000)
+            pyprof_agent.stop()
+        assert state() == before, (before, state())
+    """
+    run_python(code)
