@@ -6,6 +6,7 @@ profile, and prints what grew between the two, by line and per message.
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import socket
@@ -28,7 +29,6 @@ from pyprof_agent.formats.pprof import decode
 from pyprof_agent.profile import subtract
 
 HERE = Path(__file__).resolve().parent
-OUTPUT = HERE.parent / "demo-profiles"
 BATCH = 100
 WARM_UP_BATCHES = 20
 LOAD_BATCHES = 300
@@ -39,7 +39,10 @@ console = Console(highlight=False)
 
 def main() -> None:
     """Run the demo."""
-    OUTPUT.mkdir(exist_ok=True)
+    parser = argparse.ArgumentParser(description="Find a leak in a running service.")
+    parser.add_argument("--output", type=Path, default=HERE.parent / "demo-profiles")
+    output: Path = parser.parse_args().output
+    output.mkdir(exist_ok=True)
     with service() as client:
         say(f"A service is running on {client.base_url}, with the agent mounted in it.")
         load(client, "Messages, all received  ", WARM_UP_BATCHES)
@@ -48,20 +51,22 @@ def main() -> None:
         load(client, "Messages, none received ", WARM_UP_BATCHES)
 
         # Twice: the first time the agent learns the names of all that is alive, and keeps them.
-        fetch(client, "heap?gc=1", "heap-before.pb.gz")
-        before = fetch(client, "heap?gc=1", "heap-before.pb.gz")
+        fetch(client, "heap?gc=1", output / "heap-before.pb.gz")
+        before = fetch(client, "heap?gc=1", output / "heap-before.pb.gz")
         cpu: list[Profile] = []
         capture = threading.Thread(
-            target=lambda: cpu.append(fetch(client, f"profile?seconds={CPU_SECONDS}", "cpu.pb.gz"))
+            target=lambda: cpu.append(
+                fetch(client, f"profile?seconds={CPU_SECONDS}", output / "cpu.pb.gz")
+            )
         )
         capture.start()
         load(client, "More, none received     ", LOAD_BATCHES)
-        after = fetch(client, "heap?gc=1", "heap-after.pb.gz")
+        after = fetch(client, "heap?gc=1", output / "heap-after.pb.gz")
         capture.join()
     messages = BATCH * LOAD_BATCHES
     report_growth(subtract(after, before), messages)
     report_cpu(cpu[0])
-    report_commands()
+    report_commands(output)
 
 
 @contextmanager
@@ -104,11 +109,11 @@ def load(client: httpx.Client, title: str, batches: int) -> None:
             progress.advance(task, BATCH)
 
 
-def fetch(client: httpx.Client, path: str, filename: str) -> Profile:
+def fetch(client: httpx.Client, path: str, file: Path) -> Profile:
     """Get a profile from the endpoints and keep it as a file."""
     response = client.get(f"/debug/pprof/{path}")
     response.raise_for_status()
-    (OUTPUT / filename).write_bytes(response.content)
+    file.write_bytes(response.content)
     return decode(response.content)
 
 
@@ -158,9 +163,9 @@ def report_cpu(profile: Profile) -> None:
     console.print(table)
 
 
-def report_commands() -> None:
+def report_commands(output: Path) -> None:
     """Print how to open what was saved, with Go's own pprof where it is there."""
-    arguments = ["-base", str(OUTPUT / "heap-before.pb.gz"), str(OUTPUT / "heap-after.pb.gz")]
+    arguments = ["-base", str(output / "heap-before.pb.gz"), str(output / "heap-after.pb.gz")]
     go = shutil.which("go", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     if go is not None:
         say("What Go's own pprof says of it (its first use compiles it, half a minute):")
@@ -170,7 +175,7 @@ def report_commands() -> None:
         console.print(result.stdout or result.stderr, markup=False, soft_wrap=True)
     say("The profiles are saved. To open them in a browser:")
     console.print(f"go tool pprof -http=: {' '.join(map(shorten, arguments))}", soft_wrap=True)
-    console.print(f"go tool pprof -http=: {shorten(str(OUTPUT / 'cpu.pb.gz'))}", soft_wrap=True)
+    console.print(f"go tool pprof -http=: {shorten(str(output / 'cpu.pb.gz'))}", soft_wrap=True)
 
 
 def shorten(path: str) -> str:

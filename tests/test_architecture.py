@@ -69,24 +69,24 @@ class _Imports(ast.NodeVisitor):
         self.found: list[Import] = []
         self._when = "import"
 
-    def visit_Import(self, node: ast.Import) -> None:  # noqa: N802
+    def visit_Import(self, node: ast.Import) -> None:
         self.found += [Import(alias.name, node.lineno, self._when) for alias in node.names]
 
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:  # noqa: N802
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
         parts = self.package.split(".")[: -node.level + 1 or None] if node.level else []
         base = ".".join([*parts, *filter(None, [node.module])])
         for alias in node.names:
             self.found.append(Import(f"{base}.{alias.name}", node.lineno, self._when))
 
-    def visit_If(self, node: ast.If) -> None:  # noqa: N802
+    def visit_If(self, node: ast.If) -> None:
         typing = ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
         self._within("type checking" if typing else self._when, node.body)
         self._within(self._when, node.orelse)
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:  # noqa: N802
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
         self._within("type checking" if self._when == "type checking" else "call", node.body)
 
-    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> None:  # noqa: N802
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> None:
         self._within("type checking" if self._when == "type checking" else "call", node.body)
 
     def _within(self, when: str, nodes: list[ast.stmt]) -> None:
@@ -239,11 +239,10 @@ def environment_readers(path: Path) -> Iterator[int]:
     """The lines on which a module reaches for the environment."""
     names = {"environ", "environb", "getenv", "getenvb", "putenv", "unsetenv"}
     for node in ast.walk(syntax(path)):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            if node.value.id == "os" and node.attr in names:
+        match node:
+            case ast.Attribute(value=ast.Name(id="os"), attr=name) if name in names:
                 yield node.lineno
-        elif isinstance(node, ast.ImportFrom) and node.module == "os":
-            if any(alias.name in names for alias in node.names):
+            case ast.ImportFrom(module="os") if names & {alias.name for alias in node.names}:
                 yield node.lineno
 
 

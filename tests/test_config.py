@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import FrozenInstanceError, fields
 from typing import Any
 
@@ -156,12 +157,13 @@ BAD_VALUES = [
 def test_a_bad_value_is_an_error_with_name_value_and_advice(
     option: str, value: Any, advice: str
 ) -> None:
-    for make in (lambda: Config(**{option: value}), lambda: Config.load({option: value}, {})):
-        with pytest.raises(ConfigError) as caught:
-            make()
-        message = str(caught.value)
-        assert message.startswith(f"{option} is {value!r}; ")
-        assert advice in message
+    with pytest.raises(ConfigError) as caught:
+        Config.load({option: value}, {})
+    message = str(caught.value)
+    assert message.startswith(f"{option} is {value!r}; ")
+    assert advice in message
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        Config(**{option: value})
 
 
 @pytest.mark.parametrize(
@@ -204,7 +206,7 @@ def test_an_unknown_option_is_an_error_that_lists_the_known(name: str) -> None:
 
 def test_options_have_to_be_named() -> None:
     with pytest.raises(TypeError):
-        Config(False)  # type: ignore[misc]
+        Config(False)  # type: ignore[call-arg]
 
 
 # What `pyprof-agent run` passes on

@@ -84,18 +84,20 @@ class Server:
 
 
 def _listen(host: str, port: int) -> socket.socket:
+    if not 0 <= port <= 65535:  # the C library would take it modulo 65536
+        raise ServeError(f"cannot listen on {host!r} port {port!r}; use a port from 0 to 65535")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         listener = socket.socket(family, kind, protocol)
-    except (OSError, OverflowError, TypeError) as error:
+    except OSError as error:
         raise ServeError(f"cannot listen on {host!r} port {port!r}: {error}") from error
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen()
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         listener.close()
         raise ServeError(
             f"cannot listen on {host!r} port {port!r}: {error}; "
