@@ -94,21 +94,24 @@ def test_200_at_once_are_answered_and_the_service_goes_on(service: tuple[str, st
     base, name = service
     url = f"{base}/debug/pprof/{name}"
     get(url)  # the first one learns names
-    # What a burst of as many connections costs the service without us.
-    with Pinger(base) as pinger:
-        burst(f"{base}/ping")
-        time.sleep(0.5)
-    without = max(pinger.seconds)
-    with Pinger(base) as pinger:
-        answers = burst(url)
-    assert [status for status, _ in answers] == [200] * CLIENTS
-    for _, body in answers:
-        assert gzip.decompress(body)
-    assert decode(answers[0][1]).samples
-    waited = max(pinger.seconds) - without
-    # Under tracemalloc 200 connections alone hold the loop for most of a second, and that
-    # varies by a third; with tracing off the limit is what we want it to be.
-    assert waited < (0.05 if name == "goroutine" else 0.5)
+    longer = []
+    for _ in range(3):  # the best of three: the clients compete for the two cores, too
+        # What a burst of as many connections costs the service without us.
+        with Pinger(base) as pinger:
+            burst(f"{base}/ping")
+            time.sleep(0.5)
+        without = max(pinger.seconds)
+        with Pinger(base) as pinger:
+            answers = burst(url)
+        assert [status for status, _ in answers] == [200] * CLIENTS
+        for _, body in answers:
+            assert gzip.decompress(body)
+        assert decode(answers[0][1]).samples
+        longer.append(max(pinger.seconds) - without)
+    print(f"slowest answer of the service's own route: {min(longer) * 1e3:.0f} ms later")
+    # Under tracemalloc 200 connections alone, without us, hold the loop for most of a second,
+    # and that varies by a third.
+    assert min(longer) < (0.05 if name == "goroutine" else 0.3)
 
 
 def test_back_to_back_and_overlapping_windows_all_succeed(service: tuple[str, str]) -> None:

@@ -322,6 +322,11 @@ def test_frames_that_differ_have_different_addresses(other: Frame) -> None:
     assert address(other) != address(LEAF)
 
 
+def test_file_names_that_differ_in_bytes_that_are_not_utf8_have_different_addresses() -> None:
+    names = ("/srv/\udce9.py", "/srv/\udcea.py", "/srv/?.py", "/srv/\\udce9.py")
+    assert len({address(LEAF._replace(filename=name)) for name in names}) == len(names)
+
+
 @given(FRAMES)
 def test_an_address_is_neither_zero_nor_negative_for_a_signed_reader(frame: Frame) -> None:
     assert 0 < address(frame) <= INT64_MAX
