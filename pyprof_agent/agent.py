@@ -110,8 +110,13 @@ class Agent:
         with self._lock:
             if self._running:
                 return
-            for source in self._sources.values():
-                source.start()
+            try:
+                for source in self._sources.values():
+                    source.start()
+            except BaseException:
+                for source in self._sources.values():
+                    source.stop()
+                raise
             self._running = True
             _running_agents.add(self)
         _install_process_hooks()

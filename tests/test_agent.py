@@ -103,6 +103,22 @@ def test_start_and_stop_are_idempotent_and_safe_from_many_threads() -> None:
     assert "pyprof-agent-stacks" not in {thread.name for thread in threading.enumerate()}
 
 
+def test_a_start_that_fails_half_way_leaves_nothing_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_threads(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    agent = Agent(Config())
+    monkeypatch.setattr(threading.Thread, "start", no_threads)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        agent.start()
+    assert not agent.running
+    assert not tracemalloc.is_tracing()
+    monkeypatch.undo()
+    agent.start()
+    assert agent.capture("heap").samples
+    agent.stop()
+
+
 def test_only_what_is_switched_on_is_started() -> None:
     agent = Agent(Config(heap=False, stacks=False))
     agent.start()

@@ -106,6 +106,7 @@ class PythonStacks:
         self._hz = hz
         self._new_locks()
         self._running = False
+        self._forking_thread = 0
         self._thread: threading.Thread | None = None
         self._wake = threading.Event()
         self._reset()
@@ -136,8 +137,8 @@ class PythonStacks:
             if not self._running:
                 with self._lock:
                     self._reset()
-                self._running = True
                 self._launch()
+                self._running = True
 
     def stop(self) -> None:
         """Stop the sampling thread and wait for it. Does nothing if it does not run."""
@@ -191,7 +192,8 @@ class PythonStacks:
         """Take the sampling thread away: from 3.12 on, fork warns of any other thread."""
         # With time limits: a signal handler may fork in the middle of anything, and a fork
         # that waits for ever is worse than one that meets the thread.
-        self._fork_has_life = self._life.acquire(timeout=1)
+        if self._life.acquire(timeout=1):
+            self._forking_thread = threading.get_ident()
         self._halt(timeout=1)
 
     def after_fork(self, *, child: bool) -> None:
@@ -201,15 +203,18 @@ class PythonStacks:
             self._reset()
         if self._running:
             self._launch()
-        if self._fork_has_life and not child:
-            self._life.release()
+        if self._forking_thread == threading.get_ident():
+            self._forking_thread = 0
+            if not child:
+                self._life.release()
 
     def _launch(self) -> None:
         self._wake = threading.Event()
-        self._thread = threading.Thread(
+        thread = threading.Thread(
             target=self._run, args=(self._wake,), name=SAMPLER_THREAD, daemon=True
         )
-        self._thread.start()
+        thread.start()
+        self._thread = thread
 
     def _halt(self, timeout: float | None) -> None:
         thread, self._thread = self._thread, None

@@ -12,6 +12,7 @@ import pytest
 
 from pyprof_agent import ProfileError
 from pyprof_agent.formats import text
+from pyprof_agent.formats.pprof import address
 from pyprof_agent.profile import Frame, Label, Profile, Sample, ValueType
 from tests.conftest import GoPprof
 from tests.support import LEAF, ROOT_FRAME, heap_profile
@@ -135,6 +136,24 @@ def test_heap_is_the_same_for_rows_in_any_order() -> None:
     assert text.heap(replace(HEAP, samples=HEAP.samples[::-1])).decode() == HEAP_TEXT
 
 
+def test_heap_sorts_rows_of_equal_use_by_what_was_allocated_then_by_stack() -> None:
+    other = LEAF._replace(line=13)
+    rows = [
+        Sample((ROOT_FRAME,), (1, 900, 1, 10)),
+        Sample((LEAF,), (1, 800, 1, 10)),
+        Sample((other,), (1, 800, 1, 10)),
+        Sample((other, LEAF), (1, 0, 0, 0)),
+    ]
+    forwards, backwards = text.heap(heap_profile(*rows)), text.heap(heap_profile(*rows[::-1]))
+    assert re.findall(rb"^\d+: .*\[1: (\d+)\] @ (\S+)", forwards, re.MULTILINE) == [
+        (b"900", b"0x47d502f5345faa65"),
+        (b"800", b"0xbde4e6b8d25200"),
+        (b"800", b"%#x" % address(other)),
+        (b"0", b"%#x" % address(other)),
+    ]
+    assert forwards == backwards
+
+
 def test_heap_without_a_row_has_a_heading() -> None:
     assert text.heap(replace(heap_profile(), comments=())) == (
         b"heap profile: 0: 0 [0: 0] @ heap/1048576\n\n"
@@ -183,6 +202,18 @@ def test_count_is_gos_text_with_the_largest_first_and_labels_summed() -> None:
 def test_count_is_the_same_for_rows_in_any_order() -> None:
     turned = replace(GOROUTINE, samples=GOROUTINE.samples[::-1])
     assert text.count("goroutine", turned).decode() == GOROUTINE_TEXT
+
+
+def test_count_sorts_by_number_then_by_stack() -> None:
+    rows = [Sample((ROOT_FRAME,), (5,)), Sample((LEAF,), (2,)), Sample((ROOT_FRAME, LEAF), (2,))]
+    forwards = text.count("goroutine", replace(GOROUTINE, samples=tuple(rows)))
+    backwards = text.count("goroutine", replace(GOROUTINE, samples=tuple(rows[::-1])))
+    assert re.findall(rb"^(\d+) @ (.*)$", forwards, re.MULTILINE) == [
+        (b"5", b"0x47d502f5345faa65"),
+        (b"2", b"0xbde4e6b8d25200"),
+        (b"2", b"0x47d502f5345faa65 0xbde4e6b8d25200"),
+    ]
+    assert forwards == backwards
 
 
 def test_count_without_a_row_has_a_heading() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import importlib
 import importlib._bootstrap
 import importlib._bootstrap_external
@@ -148,11 +149,16 @@ def test_of_code_gives_the_line_of_the_instruction() -> None:
     assert lines == [first + 1, first + 5]
 
 
-def test_of_code_takes_every_instruction_of_a_function() -> None:
-    code = Shelf.method.__code__
+def test_of_code_agrees_with_dis_on_every_instruction() -> None:
+    code = textwrap.dedent.__code__
     names = FrameNames()
-    lines = {names.of_code(code, at).line for at in range(0, len(code.co_code), 2)}
-    assert lines == {line for _, _, line in code.co_lines() if line}
+    lines = {
+        step.offset: step.positions.lineno
+        for step in dis.get_instructions(code)
+        if step.positions is not None and step.positions.lineno
+    }
+    assert len(set(lines.values())) > 10
+    assert {at: names.of_code(code, at).line for at in lines} == lines
 
 
 def test_of_code_before_the_first_instruction_gives_the_first_line() -> None:
@@ -207,11 +213,36 @@ def test_code_of_no_module_is_named_by_its_place_on_the_path(folder: Path) -> No
         assert names.of_code(compile("1", str(path), "exec"), 0).function == name
 
 
-def test_a_module_imported_later_is_found(load: Importer) -> None:
+def import_as(name: str, path: Path) -> None:
+    """Import a file under a name that its path does not tell."""
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+
+
+def test_a_module_imported_later_is_found(folder: Path, load: Importer) -> None:
     names = FrameNames()
     names.of_code(Shelf.method.__code__, 0)
-    module = load("def add(): pass", "late_shop")
-    assert names.of_code(module.add.__code__, 0).function == "late_shop.add"
+    path = folder / "plugin.py"
+    path.write_text("def add(): pass\n")
+    import_as("plugins.registered", path)
+    assert names.of_line(str(path), 1).function == "plugins.registered.add"
+
+
+def test_a_module_first_seen_before_it_was_imported_gets_its_name_later(
+    folder: Path, load: Importer
+) -> None:
+    names = FrameNames()
+    path = folder / "plugin.py"
+    path.write_text("def add(): pass\n")
+    assert names.of_line(str(path), 1).function == "plugin.add"
+    import_as("plugins.registered", path)
+    names.of_line(str(folder / "other.py"), 1)  # the next unknown file makes it look again
+    code = compile("1", str(path), "exec")
+    assert names.of_code(code, 0).function == "plugins.registered.<module>"
 
 
 def test_the_script_is_called_main(tmp_path: Path) -> None:

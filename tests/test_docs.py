@@ -1,0 +1,125 @@
+"""The documentation is held against the code: links, code blocks, options, paths, targets."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterator
+from dataclasses import Field, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pyprof_agent import Config
+from pyprof_agent.config import PREFIX
+from pyprof_agent.http.index import DESCRIPTIONS
+from tests.support import EXAMPLES, ROOT
+
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+
+FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+HEADING = re.compile(r"^#+ +(.+)$", re.MULTILINE)
+
+
+@pytest.fixture(params=PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def page(request: pytest.FixtureRequest) -> Path:
+    """Every page."""
+    path: Path = request.param
+    return path
+
+
+def prose(page: Path) -> str:
+    """A page without its fenced blocks."""
+    return FENCE.sub("", page.read_text())
+
+
+def anchors(page: Path) -> set[str]:
+    """What `#...` may name in a page, by GitHub's rule."""
+    headings = [re.sub(r"[^\w\- ]", "", found.lower()) for found in HEADING.findall(prose(page))]
+    return {heading.strip().replace(" ", "-") for heading in headings}
+
+
+def code(page: Path) -> Iterator[str]:
+    """What a page writes as code: fenced blocks, indented lines and words in backticks."""
+    for _, _, block in FENCE.findall(page.read_text()):
+        yield block
+    rest = prose(page)
+    yield from re.findall(r"^    .*$", rest, re.MULTILINE)
+    yield from re.findall(r"`([^`\n]+)`", rest)
+
+
+def test_there_are_the_pages_that_are_promised() -> None:
+    assert [page.name for page in PAGES] == [
+        "README.md",
+        "architecture.md",
+        "configuration.md",
+        "endpoints.md",
+        "how-it-works.md",
+        "start.md",
+    ]
+
+
+def test_links_lead_somewhere(page: Path) -> None:
+    broken = []
+    for link in LINK.findall(prose(page)):
+        if re.match(r"[a-z]+:", link):
+            continue
+        file, _, anchor = link.partition("#")
+        target = (page.parent / file).resolve() if file else page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            broken.append(link)
+    assert broken == []
+
+
+def test_python_blocks_compile(page: Path) -> None:
+    for _, language, block in FENCE.findall(page.read_text()):
+        if language == "python":
+            compile(textwrap.dedent(block), str(page), "exec")
+
+
+def test_fences_are_closed_and_say_what_is_in_them(page: Path) -> None:
+    blocks = FENCE.findall(page.read_text())
+    assert page.read_text().count("```") == 2 * len(blocks)
+    assert {language for _, language, _ in blocks} <= {"python", "console", "text"}
+
+
+@pytest.mark.parametrize("option", fields(Config), ids=lambda field: field.name)
+def test_every_option_is_in_the_table_with_its_default(option: Field[Any]) -> None:
+    name, default = option.name, option.default
+    text = (DOCS / "configuration.md").read_text()
+    row = f"| [`{name}`](#{name}) | `{PREFIX}{name.upper()}` | `{default!r}` |"
+    assert row in text
+    assert f"\n### {name}\n" in text
+
+
+def test_every_variable_that_is_named_exists() -> None:
+    known = {PREFIX + field.name.upper() for field in fields(Config)}
+    known |= {"PYPROF_AGENT_RUN_OUTPUT", "PYPROF_AGENT_RUN_PROCESS"}
+    for page in PAGES:
+        assert set(re.findall(rf"{PREFIX}\w+", page.read_text())) <= known
+
+
+@pytest.mark.parametrize("path", DESCRIPTIONS)
+def test_every_path_is_in_the_endpoints(path: str) -> None:
+    text = (DOCS / "endpoints.md").read_text()
+    assert f"[`/debug/pprof/{path}`](#" in text
+    assert re.search(rf"^    curl .*/debug/pprof/{path}\b", text, re.MULTILINE)
+
+
+def test_make_targets_exist(page: Path) -> None:
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = {target for text in code(page) for target in re.findall(r"(?:^|\s)make ([\w-]+)", text)}
+    assert named <= targets
+
+
+def test_the_reader_of_make_targets_finds_some() -> None:
+    readme = "\n".join(code(ROOT / "README.md"))
+    assert {"demo", "test"} <= set(re.findall(r"(?:^|\s)make ([\w-]+)", readme))
+
+
+@pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
+def test_every_example_is_mentioned(example: Path) -> None:
+    assert any(f"examples/{example.name}" in page.read_text() for page in PAGES)
