@@ -31,7 +31,7 @@ _PAGE = """<!DOCTYPE html>
 :root {{ color-scheme: light dark; }}
 body {{ font: 1rem/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 54rem;
   padding: 0 1rem; }}
-h1 {{ font-size: 1.4rem; }}
+h1 {{ font-size: 1.4rem; overflow-wrap: anywhere; }}
 h2 {{ font-size: 1.1rem; margin-top: 2rem; }}
 table {{ border-collapse: collapse; width: 100%; }}
 th, td {{ border-bottom: 1px solid color-mix(in srgb, currentColor 20%, transparent);
@@ -39,11 +39,18 @@ th, td {{ border-bottom: 1px solid color-mix(in srgb, currentColor 20%, transpar
 td.number, th.number {{ text-align: right; font-variant-numeric: tabular-nums; }}
 pre {{ background: color-mix(in srgb, currentColor 8%, transparent); overflow-x: auto;
   padding: .8rem; border-radius: .3rem; }}
+@media (max-width: 40rem) {{
+  .profiles thead {{ display: none; }}
+  .profiles tr {{ display: grid; grid-template-columns: 4rem 1fr auto; padding: .4rem 0;
+    border-bottom: 1px solid color-mix(in srgb, currentColor 20%, transparent); }}
+  .profiles td {{ border: 0; padding: 0 .8rem 0 0; }}
+  .profiles td:last-child {{ grid-column: 2 / -1; }}
+}}
 </style>
 </head>
 <body>
 <h1>{title}</h1>
-<table>
+<table class="profiles">
 <thead><tr><th class="number">Count</th><th>Profile</th><th>As text</th><th>What it is</th></tr>
 </thead>
 <tbody>
