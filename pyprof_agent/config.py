@@ -70,12 +70,16 @@ class Config:
         for name in options:
             if name not in known:
                 raise ConfigError(f"unknown option {name!r}; known: {', '.join(sorted(known))}")
-        values = {
-            name: _parse(name, environ[PREFIX + name.upper()])
-            for name in known
-            if PREFIX + name.upper() in environ
-        }
-        return cls(**{**values, **options})
+        values = dict(options)
+        for name in sorted(known - values.keys()):
+            variable = PREFIX + name.upper()
+            if variable in environ:
+                values[name] = _parse(name, environ[variable])
+                try:
+                    cls(**{name: values[name]})
+                except ConfigError as error:
+                    raise ConfigError(str(error).replace(name, variable, 1)) from None
+        return cls(**values)
 
 
 @dataclass(frozen=True, slots=True)

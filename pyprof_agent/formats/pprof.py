@@ -76,13 +76,13 @@ def decode(data: bytes) -> Profile:
     message = _Message()
     try:
         message.ParseFromString(data)
-    except DecodeError as error:
+    except (DecodeError, UnicodeDecodeError) as error:
         raise ProfileError(f"not a pprof profile: {error}") from error
     if not message.sample_type:
         raise ProfileError("not a pprof profile: it declares no sample types")
     try:
         return _decoded(message)
-    except (KeyError, IndexError) as error:
+    except KeyError as error:
         raise ProfileError(f"not a pprof profile: dangling reference ({error})") from error
 
 
@@ -167,10 +167,11 @@ class _Encoder:
         }
         by_address = addresses.__getitem__
 
-        def order(sample: Sample) -> tuple[int, str]:
+        def order(sample: Sample) -> tuple[int, str, tuple[float, ...]]:
             # Comparing stacks frame by frame costs 10 times as much. The hash of a tuple of
             # integers does not depend on PYTHONHASHSEED.
-            return hash(tuple(map(by_address, sample.stack))), repr(sample.labels)
+            stack = hash(tuple(map(by_address, sample.stack)))
+            return stack, repr(sample.labels), sample.values
 
         location, locations = self.location, self.locations
         for stack, values, labels in sorted(self.profile.samples, key=order):
@@ -180,7 +181,8 @@ class _Encoder:
             )
             message.value.extend(map(int, values))
             for label in labels:
-                self.label(message.label.add(), label)
+                if label.value != "":  # on the wire that would be the number 0
+                    self.label(message.label.add(), label)
 
     def label(self, message: Any, label: Label) -> None:
         message.key = self.string(label.key)
@@ -214,7 +216,14 @@ class _Encoder:
 
 
 def _decoded(message: Any) -> Profile:
-    strings = message.string_table
+    strings = dict(enumerate(message.string_table))  # a list would take a negative index
+    width = len(message.sample_type)
+    for item in message.sample:
+        if len(item.value) != width:
+            raise ProfileError(
+                f"not a pprof profile: a sample has {len(item.value)} values "
+                f"for {width} sample types"
+            )
     functions = {
         function.id: (strings[function.name], strings[function.filename], function.start_line)
         for function in message.function

@@ -12,7 +12,8 @@ from pyprof_agent.profile import Frame, Profile, Sample, rounded
 def heap(profile: Profile) -> bytes:
     """A heap or allocs profile as Go's legacy heap text, most bytes in use first.
 
-    The rate in the heading is twice the sampling rate, as in Go, whose readers halve it.
+    The rate in the heading stands for a rate of 1, which is written as twice that. Readers of
+    this text scale values by it, and ours are scaled already; a comment tells the real rate.
 
     Raises ProfileError if the profile lacks one of Go's four heap sample types.
     """
@@ -26,7 +27,7 @@ def heap(profile: Profile) -> bytes:
     ]
     rows.sort(key=lambda row: (-row[0][1], -row[0][3], row[1].stack))
     totals = tuple(sum(values[index] for values, _ in rows) for index in range(4))
-    lines = [f"heap profile: {_heap_counts(totals)} @ heap/{2 * profile.period}"]
+    lines = [f"heap profile: {_heap_counts(totals)} @ heap/2"]
     for values, sample in rows:
         lines.append(f"{_heap_counts(values)} @ {_addresses(sample)}")
         lines.extend(_frame_lines(sample.stack))

@@ -34,7 +34,7 @@ def integer(params: QueryParams, name: str) -> int | None:
     value = first(params, name)
     if not _INTEGER.fullmatch(value):
         return None
-    number = int(value) if len(value) <= 20 else _INT64_MAX + 1
+    number = int(value) if len(value) <= 100 else _INT64_MAX + 1
     return number if -_INT64_MAX <= number <= _INT64_MAX else None
 
 

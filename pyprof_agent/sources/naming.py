@@ -7,8 +7,9 @@ import linecache
 import os
 import sys
 import time
-from collections.abc import Iterator
-from types import CodeType, FunctionType, ModuleType
+import warnings
+from collections.abc import Iterator, Mapping
+from types import CodeType, FrameType, FunctionType, ModuleType
 from typing import Any
 
 from pyprof_agent.profile import Frame
@@ -144,14 +145,16 @@ class _Functions:
 def _owner(code: CodeType, line: int) -> CodeType | None:
     """The innermost code object in `code` whose body holds `line`."""
     children = [child for child in _children(code) if child.co_firstlineno <= line]
-    # Bodies side by side do not overlap: only those that begin last can hold the line.
-    begin = max((child.co_firstlineno for child in children), default=0)
+    # Bodies side by side do not overlap: only the functions that begin last can hold the line.
+    # Lambdas and comprehensions may begin later, among the decorators and defaults of one.
+    begin = max((child.co_firstlineno for child in children if child.co_name[0] != "<"), default=0)
     for child in reversed(children):
-        owner = _owner(child, line) if child.co_firstlineno == begin else None
+        may_hold = child.co_name[0] == "<" or child.co_firstlineno == begin
+        owner = _owner(child, line) if may_hold else None
         if owner is None or (owner is child and _only_defines(child, line)):
             continue
         # A lambda or a comprehension leaves to the function around it what they share.
-        shared = child.co_name.startswith("<") and _holds(code, line)
+        shared = child.co_name[0] == "<" and _holds(code, line)
         return code if shared else owner
     return code if _holds(code, line) else None
 
@@ -164,7 +167,7 @@ def _only_defines(code: CodeType, line: int) -> bool:
     """
     return (
         line == code.co_firstlineno
-        and not code.co_name.startswith("<")
+        and code.co_name[0] != "<"
         and any(other not in (line, None) for _, _, other in code.co_lines())
     )
 
@@ -178,20 +181,33 @@ def _children(code: CodeType) -> Iterator[CodeType]:
 
 
 def _fits(code: CodeType, module: ModuleType, filename: str) -> bool:
-    """Whether the functions of the module in memory are where `code` has them."""
+    """Whether the functions and methods of the module in memory are all in `code`."""
     known = set()
     waiting = [code]
     while waiting:
         known_code = waiting.pop()
-        known.add((known_code.co_qualname, known_code.co_firstlineno))
+        known.add(known_code)
         waiting.extend(_children(known_code))
-    values = list(_namespace(module).values())
-    live = [value.__code__ for value in values if isinstance(value, FunctionType)]
     return all(
-        (function.co_qualname, function.co_firstlineno) in known
-        for function in live
+        function in known
+        for function in _live_functions(_namespace(module), module.__name__)
         if function.co_filename == filename
     )
+
+
+def _live_functions(namespace: Mapping[str, object], module: str) -> Iterator[CodeType]:
+    """The code of the functions in a module, and of the methods of the classes it defines."""
+    values = list(namespace.values())
+    seen = set()
+    while values:
+        value = values.pop()
+        function = value.__func__ if isinstance(value, classmethod | staticmethod) else value
+        if isinstance(function, FunctionType):
+            yield function.__code__
+        elif isinstance(value, type) and id(value) not in seen:
+            seen.add(id(value))
+            if value.__dict__.get("__module__") == module:
+                values.extend(value.__dict__.values())
 
 
 def _load_code(filename: str, module: ModuleType | None) -> CodeType | None:
@@ -201,9 +217,17 @@ def _load_code(filename: str, module: ModuleType | None) -> CodeType | None:
             code = spec.loader.get_code(spec.name)
             if isinstance(code, CodeType):
                 return code
+    # A script has no loader. As long as it runs its code is on a stack.
+    for frame in sys._current_frames().values():
+        step: FrameType | None = frame
+        while step is not None:
+            if step.f_code.co_filename == filename and step.f_code.co_name == "<module>":
+                return step.f_code
+            step = step.f_back
     source = "".join(linecache.getlines(filename))
     if source:
-        with contextlib.suppress(SyntaxError, ValueError):
+        with contextlib.suppress(SyntaxError, ValueError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the program has seen them
             return compile(source, filename, "exec", dont_inherit=True)
     return None
 

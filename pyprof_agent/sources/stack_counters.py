@@ -90,7 +90,7 @@ def _weights(counters: Profile) -> dict[tuple[_Stack, _Labels], float]:
 def wall_profile(counters: Profile) -> Profile:
     """The wall profile of a window: samples/count and wall/nanoseconds, each thread once."""
     samples = [
-        Sample(stack, (ticks, wall), labels)
+        Sample(stack, (ticks, max(wall, 0)), labels)
         for stack, (ticks, wall, _, _, _), labels in counters.samples
         if ticks > 0
     ]

@@ -12,31 +12,21 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field
-from types import CodeType, FrameType
+from types import FrameType
 
 from pyprof_agent.errors import NotRunningError
 from pyprof_agent.profile import Frame, Label, Profile, Sample, ValueType
-from pyprof_agent.sources.naming import TRUNCATED, FrameNames
+from pyprof_agent.sources.naming import FrameNames
 from pyprof_agent.sources.stack_counters import (
     COUNTERS,
     NATIVE_THREADS,
-    OVERFLOW,
     SAMPLER,
     UNSAMPLED,
 )
+from pyprof_agent.sources.stack_rows import Row, StackRows
 from pyprof_agent.sources.thread_clock import thread_cpu_ns
 
 DEFAULT_HZ = 20.0
-
-MAX_ROWS = 20_000
-"""Distinct pairs of thread and stack that are told apart."""
-
-ROW_RETENTION_NS = 3_600 * 10**9
-"""A row unchanged for an hour makes room for a new one when the table is full. It is then
-missing from the end of a window longer than that, and from no shorter one."""
-
-EVICTION_INTERVAL_NS = 60 * 10**9
-"""A full table is searched for such rows at most once a minute."""
 
 MAX_LABELLED_THREADS = 256
 """Threads that get labels of their own: readers make a series of every label value."""
@@ -64,18 +54,6 @@ _CLOCK_FRAMES: dict[tuple[Label, ...], Frame] = {
 _LOG = logging.getLogger("pyprof_agent")
 
 _Labels = tuple[Label, ...]
-_Stack = tuple[Frame, ...]
-
-
-@dataclass(slots=True)
-class _Row:
-    """Counters of one stack of one thread; `cpu` is counted by thread."""
-
-    ticks: int = 0
-    wall: int = 0
-    hits: int = 0
-    asleep: int = 0
-    changed_at: int = 0
 
 
 @dataclass(slots=True)
@@ -87,7 +65,7 @@ class _Thread:
     labels: _Labels
     clock: int = 0
     walked_at: int | None = None
-    row: _Row = field(default_factory=_Row)
+    row: Row = field(default_factory=Row)
 
 
 class PythonStacks:
@@ -116,16 +94,11 @@ class PythonStacks:
         self._lock = threading.Lock()  # guards the counters, that is all that _reset sets
 
     def _reset(self) -> None:
-        self._rows: dict[tuple[_Labels, _Stack], _Row] = {}
-        # Positions to rows: a cache, so that a stack is named once. The ids in its keys are
-        # kept valid by _codes.
-        self._seen: dict[tuple[_Labels, tuple[int, ...]], _Row] = {}
-        self._codes: dict[int, CodeType] = {}
+        self._rows = StackRows(self._names, self._max_frames)
         self._threads: dict[int, _Thread] = {}
         self._labelled: set[_Labels] = set()
         self._cpu: dict[_Labels, int] = {}
-        self._ticks = self._overflows = self._failures = 0
-        self._evicted_at = 0
+        self._ticks = self._failures = 0
         self._started_at = self._ticked_at = time.monotonic_ns()
         self._process_cpu_at_start = time.process_time_ns()
         self._survey(sys._current_frames())
@@ -159,7 +132,7 @@ class PythonStacks:
             process_cpu = time.process_time_ns() - self._process_cpu_at_start
             samples = [
                 Sample(stack, (row.ticks, row.wall, row.hits, row.asleep, 0), labels)
-                for (labels, stack), row in self._rows.items()
+                for labels, stack, row in self._rows
             ]
             native_cpu = max(process_cpu - sum(self._cpu.values()), 0)
             clocks: dict[_Labels, int] = {**self._cpu, _NATIVE_LABELS: native_cpu}
@@ -184,7 +157,7 @@ class PythonStacks:
             "ticks": self._ticks,
             "cpu_seconds": self._cpu.get(_SAMPLER_LABELS, 0) / 1e9,
             "stacks": len(self._rows),
-            "overflowed": self._overflows,
+            "overflowed": self._rows.overflows,
             "failures": self._failures,
         }
 
@@ -255,7 +228,7 @@ class PythonStacks:
                     else:
                         row.asleep += 1
 
-    def _look(self) -> list[tuple[int, int, _Row]]:
+    def _look(self) -> list[tuple[int, int, Row]]:
         """Take every thread's stack; those that have run since the last look, to be watched."""
         awake = []
         with self._lock:
@@ -270,7 +243,7 @@ class PythonStacks:
                 thread = self._threads[ident]
                 clock = clocks.get(ident)
                 if clock is None or clock != thread.walked_at:
-                    thread.row = self._row(thread.labels, frame, now)
+                    thread.row = self._rows.row(thread.labels, frame, now)
                     thread.walked_at = clock
                     if clock is not None:
                         awake.append((ident, clock, thread.row))
@@ -320,47 +293,6 @@ class PythonStacks:
             self._labelled.add(labels)
         return labels
 
-    def _row(self, labels: _Labels, frame: FrameType | None, now: int) -> _Row:
-        """The row of the thread's present stack."""
-        codes: list[CodeType] = []
-        instructions: list[int] = []
-        while frame is not None and len(codes) < self._max_frames:
-            codes.append(frame.f_code)
-            instructions.append(frame.f_lasti)
-            frame = frame.f_back
-        key = (labels, (*map(id, codes), *instructions))
-        row = self._seen.get(key)
-        if row is None:
-            stack = tuple(map(self._names.of_code, codes, instructions))
-            if frame is not None:
-                stack += (TRUNCATED,)
-            row = self._intern(labels, stack, now)
-            if len(self._seen) >= 4 * MAX_ROWS:
-                self._seen, self._codes = {}, {}
-            self._codes.update((id(code), code) for code in codes)
-            self._seen[key] = row
-        return row
-
-    def _intern(self, labels: _Labels, stack: _Stack, now: int) -> _Row:
-        row = self._rows.get((labels, stack))
-        if row is None:
-            if len(self._rows) >= MAX_ROWS:
-                self._evict(now)
-            if len(self._rows) >= MAX_ROWS:
-                self._overflows += 1
-                return self._rows.setdefault((labels, (OVERFLOW,)), _Row())
-            row = self._rows[labels, stack] = _Row()
-        return row
-
-    def _evict(self, now: int) -> None:
-        if now - self._evicted_at < EVICTION_INTERVAL_NS:
-            return
-        self._evicted_at = now
-        self._rows = {
-            key: row for key, row in self._rows.items() if now - row.changed_at < ROW_RETENTION_NS
-        }
-        self._seen, self._codes = {}, {}
-
     def _comments(self) -> tuple[str, ...]:
         comments = [
             f"stack engine: python, up to {self._hz:g} looks a second, {self._ticks} so far; "
@@ -370,8 +302,8 @@ class PythonStacks:
             comments.append(
                 "this platform has no CPU clocks of single threads: all CPU time is <unsampled>"
             )
-        if self._overflows:
-            comments.append(f"{self._overflows} new stacks came after the table was full")
+        if self._rows.overflows:
+            comments.append(f"{self._rows.overflows} new stacks came after the table was full")
         if self._failures:
             comments.append(f"{self._failures} looks failed")
         return tuple(comments)

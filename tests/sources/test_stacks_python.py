@@ -13,7 +13,7 @@ import pytest
 
 from pyprof_agent.errors import NotRunningError
 from pyprof_agent.profile import Profile, subtract
-from pyprof_agent.sources import stacks_python
+from pyprof_agent.sources import stack_rows, stacks_python
 from pyprof_agent.sources.naming import FrameNames
 from pyprof_agent.sources.stack_counters import cpu_profile, wall_profile
 from pyprof_agent.sources.stacks_python import PythonStacks
@@ -174,7 +174,7 @@ def test_only_so_many_threads_get_labels_of_their_own(monkeypatch: pytest.Monkey
 
 
 def test_a_full_table_counts_what_it_cannot_tell_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stacks_python, "MAX_ROWS", 1)
+    monkeypatch.setattr(stack_rows, "MAX_ROWS", 1)
     with sampling() as stacks:
         burn(0.1)
         time.sleep(0.1)
@@ -187,9 +187,9 @@ def test_a_full_table_counts_what_it_cannot_tell_apart(monkeypatch: pytest.Monke
 
 
 def test_rows_that_rest_make_room_in_a_full_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stacks_python, "MAX_ROWS", 4)
-    monkeypatch.setattr(stacks_python, "ROW_RETENTION_NS", 10**7)
-    monkeypatch.setattr(stacks_python, "EVICTION_INTERVAL_NS", 0)
+    monkeypatch.setattr(stack_rows, "MAX_ROWS", 4)
+    monkeypatch.setattr(stack_rows, "ROW_RETENTION_NS", 10**7)
+    monkeypatch.setattr(stack_rows, "EVICTION_INTERVAL_NS", 0)
     with sampling() as stacks:
         for wait in (rest_0, rest_1, rest_2, rest_3, rest_4, rest_5):
             wait()

@@ -1,0 +1,101 @@
+"""The table of the Python stack engine: a row of counters for each stack of each thread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import CodeType, FrameType
+
+from pyprof_agent.profile import Frame, Label
+from pyprof_agent.sources.naming import TRUNCATED, FrameNames
+from pyprof_agent.sources.stack_counters import OVERFLOW
+
+MAX_ROWS = 20_000
+"""Distinct pairs of thread and stack that are told apart."""
+
+ROW_RETENTION_NS = 3_600 * 10**9
+"""A row unchanged for an hour makes room for a new one when the table is full. It is then
+missing from the end of a window longer than that, and from no shorter one."""
+
+EVICTION_INTERVAL_NS = 60 * 10**9
+"""A full table is searched for such rows at most once a minute."""
+
+_Labels = tuple[Label, ...]
+_Stack = tuple[Frame, ...]
+
+
+@dataclass(slots=True)
+class Row:
+    """Counters of one stack of one thread, and when they last changed (monotonic ns)."""
+
+    ticks: int = 0
+    wall: int = 0
+    hits: int = 0
+    asleep: int = 0
+    changed_at: int = 0
+
+
+class StackRows:
+    """Rows by thread labels and stack, bounded; not thread-safe.
+
+    names: where frames come from
+    max_frames: depth of the stacks
+    """
+
+    def __init__(self, names: FrameNames, max_frames: int) -> None:
+        self._names = names
+        self._max_frames = max_frames
+        self._rows: dict[tuple[_Labels, _Stack], Row] = {}
+        # Positions to rows: a cache, so that a stack is named once. The ids in its keys are
+        # kept valid by _codes.
+        self._seen: dict[tuple[_Labels, tuple[int, ...]], Row] = {}
+        self._codes: dict[int, CodeType] = {}
+        self._evicted_at = 0
+        self.overflows = 0
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[tuple[_Labels, _Stack, Row]]:
+        return ((labels, stack, row) for (labels, stack), row in self._rows.items())
+
+    def row(self, labels: _Labels, frame: FrameType | None, now: int) -> Row:
+        """The row of a thread that is at `frame` at the moment `now` (monotonic ns)."""
+        codes: list[CodeType] = []
+        instructions: list[int] = []
+        while frame is not None and len(codes) < self._max_frames:
+            codes.append(frame.f_code)
+            instructions.append(frame.f_lasti)
+            frame = frame.f_back
+        key = (labels, (*map(id, codes), *instructions))
+        row = self._seen.get(key)
+        if row is None:
+            stack = tuple(map(self._names.of_code, codes, instructions))
+            if frame is not None:
+                stack += (TRUNCATED,)
+            row = self._intern(labels, stack, now)
+            if len(self._seen) >= 4 * MAX_ROWS:
+                self._seen, self._codes = {}, {}
+            self._codes.update((id(code), code) for code in codes)
+            self._seen[key] = row
+        return row
+
+    def _intern(self, labels: _Labels, stack: _Stack, now: int) -> Row:
+        row = self._rows.get((labels, stack))
+        if row is None:
+            if len(self._rows) >= MAX_ROWS:
+                self._evict(now)
+            if len(self._rows) >= MAX_ROWS:
+                self.overflows += 1
+                return self._rows.setdefault((labels, (OVERFLOW,)), Row())
+            row = self._rows[labels, stack] = Row()
+        return row
+
+    def _evict(self, now: int) -> None:
+        if now - self._evicted_at < EVICTION_INTERVAL_NS:
+            return
+        self._evicted_at = now
+        self._rows = {
+            key: row for key, row in self._rows.items() if now - row.changed_at < ROW_RETENTION_NS
+        }
+        self._seen, self._codes = {}, {}
