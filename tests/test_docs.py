@@ -109,6 +109,17 @@ def test_every_path_is_in_the_endpoints(path: str) -> None:
     assert re.search(rf"^    curl .*/debug/pprof/{path}\b", text, re.MULTILINE)
 
 
+def test_every_module_has_its_line_in_the_architecture() -> None:
+    text = (DOCS / "architecture.md").read_text()
+    modules = [path for path in (ROOT / "pyprof_agent").rglob("*.py") if path.stem != "__init__"]
+    missing = [
+        path.name
+        for path in modules
+        if not re.search(rf"^ +\S*\b{path.name} ", text, re.MULTILINE) and path.stem[:2] != "__"
+    ]
+    assert missing == []
+
+
 def test_make_targets_exist(page: Path) -> None:
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = {target for text in code(page) for target in re.findall(r"(?:^|\s)make ([\w-]+)", text)}
