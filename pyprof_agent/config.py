@@ -117,7 +117,8 @@ def _parse(name: str, text: str) -> object:
     try:
         return float(text) if name == "stack_hz" else int(text)
     except ValueError:
-        raise _wrong(variable, text, "use a number") from None
+        kind = "number" if name == "stack_hz" else "whole number"
+        raise _wrong(variable, text, f"use a {kind}") from None
 
 
 def _check_range(name: str, value: float, low: float, high: float, *, whole: bool) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyprof_agent.agent import ALIASES, Agent
 from pyprof_agent.config import Config
-from pyprof_agent.errors import NotRunningError
+from pyprof_agent.errors import NotRunningError, UnknownProfileError
 from pyprof_agent.profile import Profile
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 RECORDING_HZ = 100.0
 """Looks per second of an agent that `record` starts for a block: a block is short."""
+
+RECORDABLE = ("profile", "wall", "heap", "allocs")
 
 _LOG = logging.getLogger("pyprof_agent")
 _lock = threading.Lock()  # guards _agent
@@ -95,15 +97,21 @@ def serve(port: int = 6060, host: str = "127.0.0.1", *, cmdline: bool = False) -
     """
     from pyprof_agent.http.server import Server
 
+    was_running = _agent is not None and _agent.running
     start()
-    return Server(make_asgi_app(cmdline=cmdline), host, port)
+    try:
+        return Server(make_asgi_app(cmdline=cmdline), host, port)
+    except BaseException:
+        if not was_running:
+            stop()
+        raise
 
 
 class record:  # noqa: N801, a context manager reads like a function
     """Profile a block of code: `with record("slow.pb.gz"): ...`.
 
     Uses the process's agent if it runs; otherwise one is started for the block, which looks
-    at stacks 100 times a second.
+    at stacks up to 100 times a second.
 
     path: where the profile is written at the end of the block, also if that raises; None
         writes nothing
@@ -111,7 +119,8 @@ class record:  # noqa: N801, a context manager reads like a function
 
     The profile itself is in `profile` once the block has ended.
 
-    Raises UnknownProfileError, CaptureError; OSError if the file cannot be written.
+    Raises UnknownProfileError for another name, or if the agent that runs does not have that
+    profile; CaptureError; OSError if the file cannot be written.
     """
 
     profile: Profile
@@ -119,6 +128,10 @@ class record:  # noqa: N801, a context manager reads like a function
     def __init__(self, path: str | os.PathLike[str] | None = None, name: str = "profile") -> None:
         self._path = path
         self._name = ALIASES.get(name, name)
+        if self._name not in RECORDABLE:
+            raise UnknownProfileError(
+                f"a block has no profile {name!r}; record one of: cpu, {', '.join(RECORDABLE)}"
+            )
         self._own: Agent | None = None
 
     def __enter__(self) -> record:

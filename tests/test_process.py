@@ -114,9 +114,17 @@ def test_record_uses_the_agent_that_runs_and_leaves_it_running() -> None:
     assert recording.profile.period == 50_000_000  # the 20 looks a second of that agent
 
 
-def test_record_of_an_unknown_profile_leaves_nothing_running() -> None:
-    with pytest.raises(UnknownProfileError, match="nosuch"), pyprof_agent.record(name="nosuch"):
+@pytest.mark.parametrize("name", ["nosuch", "goroutine"])
+def test_record_of_another_profile_is_refused(name: str) -> None:
+    with pytest.raises(UnknownProfileError, match=f"no profile '{name}'; record one of: cpu"):
+        pyprof_agent.record(name=name)
+
+
+def test_record_of_what_the_agent_does_not_have_leaves_it_running() -> None:
+    agent = pyprof_agent.start(heap=False)
+    with pytest.raises(UnknownProfileError, match="heap"), pyprof_agent.record(name="heap"):
         pass
+    assert agent.running
 
 
 FORK = """
@@ -137,7 +145,7 @@ threads = [threading.Thread(target=work, daemon=True) for _ in range(2)]
 if sys.version_info < (3, 12):
     for thread in threads:
         thread.start()
-for _ in range(20):
+for _ in range(5):
     child = os.fork()
     if child == 0:
         time.sleep(0.05)
@@ -146,6 +154,13 @@ for _ in range(20):
         assert wall.duration_nanos < 30e9
         cpu = agent.capture("cpu").total("cpu") / 1e9
         assert cpu <= time.process_time() + 0.01, (cpu, time.process_time())
+        end = time.process_time() + 0.2
+        window = agent.begin("cpu")
+        while time.process_time() < end:
+            sum(range(1000))
+        cpu = window.end()
+        seen = sum(s.values[1] for s in cpu.samples if s.label("thread") == "MainThread")
+        assert seen > 0.8 * cpu.total("cpu"), "the child's main thread has no clock"
         heap = agent.capture("heap").total("inuse_space")
         assert heap > 1_000_000, "what was alive is inherited"
         os._exit(0)

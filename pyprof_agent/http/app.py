@@ -70,7 +70,7 @@ class _Endpoints:
     async def answer(self, request: Request) -> Response:
         name = request.path_params["name"].strip("/")
         if request.method == "POST" and name != "symbol":
-            return _method_not_allowed(request)
+            return await _method_not_allowed(request)
         try:
             response = await self._route(name, request)
         except window.BadParameterError as error:
@@ -191,5 +191,8 @@ class _Endpoints:
         return answers.text("\n".join(lines) + "\n")
 
 
-def _method_not_allowed(request: Request, error: Exception | None = None) -> Response:
-    return answers.refusal(405, "Method Not Allowed", {"Allow": "GET, HEAD"})
+async def _method_not_allowed(request: Request, error: Exception | None = None) -> Response:
+    # A coroutine, because Starlette runs a plain function in a thread of the service's pool.
+    symbol = request.url.path.rstrip("/").endswith("/symbol")
+    allowed = "GET, HEAD, POST" if symbol else "GET, HEAD"
+    return answers.refusal(405, "Method Not Allowed", {"Allow": allowed})

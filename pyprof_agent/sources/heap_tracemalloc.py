@@ -6,11 +6,12 @@ Exact for what is alive, and slow: 2 to 90 times slower code that allocates much
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 import tracemalloc
 from collections.abc import Callable
+from operator import itemgetter
+from pathlib import Path
 
 from pyprof_agent.errors import CaptureError, NotRunningError
 from pyprof_agent.profile import Frame, Profile, Sample, ValueType
@@ -26,7 +27,8 @@ SAMPLE_TYPES = (
 AGENT = Frame("<pyprof-agent>", "", 0, 0)
 """Stands for every stack with this package's own code in it: counted, but in one row."""
 
-_OWN_CODE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
+_OWN_FILES = frozenset(map(str, Path(__file__).parent.parent.rglob("*.py")))
+_filename = itemgetter(0)
 _LOG = logging.getLogger("pyprof_agent")
 
 _Stack = tuple[Frame, ...]
@@ -158,10 +160,9 @@ class TracemallocHeap:
         return live
 
     def _stack(self, traceback: tuple[tuple[str, int], ...], depth: int) -> _Stack:
-        if any(filename.startswith(_OWN_CODE) for filename, _ in traceback):
+        if any(map(_OWN_FILES.__contains__, map(_filename, traceback))):
             return (AGENT,)
-        of_line = self._names.of_line
-        stack = tuple(of_line(filename, line) for filename, line in traceback)
+        stack = self._names.of_lines(traceback)
         return stack if depth <= len(traceback) else (*stack, TRUNCATED)
 
     def _update(self, live: dict[_Stack, tuple[int, int]]) -> None:

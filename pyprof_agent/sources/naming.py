@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import linecache
 import os
 import sys
 import time
-import warnings
-from collections.abc import Iterator, Mapping
-from types import CodeType, FrameType, FunctionType, ModuleType
-from typing import Any
+from collections.abc import Iterator, Sequence
+from types import CodeType, ModuleType
 
 from pyprof_agent.profile import Frame
+from pyprof_agent.sources.source_lines import SourceLines, namespace
 
 MAX_FRAMES_REMEMBERED = 200_000
 """Past this many the cache starts afresh: generated code has no end of lines."""
 
 TRUNCATED = Frame("<deeper frames cut off>", "", 0, 0)
 """Root of the stacks that were deeper than `max_frames`."""
-
-CHANGED = "<source changed>"
-"""Stands for the function where the file is no longer what was imported."""
 
 
 class FrameNames:
@@ -36,7 +30,7 @@ class FrameNames:
         self._lines: dict[tuple[str, int], Frame] = {}
         self._modules: dict[str, str] = {}
         self._modules_seen = 0
-        self._functions: dict[str, _Functions] = {}
+        self._sources: dict[str, SourceLines] = {}
         self._since = time.time()
 
     def of_code(self, code: CodeType, instruction: int) -> Frame:
@@ -68,20 +62,25 @@ class FrameNames:
         if frame is None:
             path = self._path(filename)
             module = self._module(path)
-            functions = self._functions.get(filename)
-            if functions is None:
-                functions = _Functions.of_file(filename, sys.modules.get(module), self._since)
-                self._functions[filename] = functions
-            function, first_line = functions.at(line)
+            source = self._sources.get(filename)
+            if source is None:
+                source = SourceLines.of_file(filename, sys.modules.get(module), self._since)
+                self._sources[filename] = source
+            function, first_line = source.owner(line)
             frame = Frame(f"{module}.{function}", path, first_line, line)
             if len(self._lines) >= MAX_FRAMES_REMEMBERED:
                 self._lines = {}
             self._lines[key] = frame
         return frame
 
+    def of_lines(self, positions: Sequence[tuple[str, int]]) -> tuple[Frame, ...]:
+        """`of_line` for each (file, line); what is known costs no allocation."""
+        known = self._lines.get
+        return tuple([known(position) or self.of_line(*position) for position in positions])
+
     def forget_sources(self) -> None:
         """Let go of the code that `of_line` read from files; it is read again when needed."""
-        self._functions = {}
+        self._sources = {}
 
     def known(self) -> Iterator[Frame]:
         """Every frame named so far, some of them twice."""
@@ -115,134 +114,10 @@ class FrameNames:
         self._modules_seen = len(sys.modules)
 
 
-class _Functions:
-    """Which function each line of a file belongs to."""
-
-    def __init__(self, code: CodeType | None, unknown: str = "?") -> None:
-        self._code = code
-        self._unknown = (unknown, 0)
-
-    @classmethod
-    def of_file(cls, filename: str, module: ModuleType | None, since: float) -> _Functions:
-        """From the loader of the module the file belongs to, which reads the cached bytecode.
-
-        A file that changed after `since` (Unix time) and no longer fits the module in
-        memory would give wrong names: it gives `CHANGED` instead.
-        """
-        code = _load_code(filename, module)
-        if code is not None and module is not None:
-            with contextlib.suppress(OSError):
-                if os.stat(filename).st_mtime > since and not _fits(code, module, filename):
-                    return cls(None, CHANGED)
-        return cls(code)
-
-    def at(self, line: int) -> tuple[str, int]:
-        """Qualified name and first line of the function that `line` belongs to."""
-        owner = _owner(self._code, line) if self._code is not None else None
-        return (owner.co_qualname, owner.co_firstlineno) if owner is not None else self._unknown
-
-
-def _owner(code: CodeType, line: int) -> CodeType | None:
-    """The innermost code object in `code` whose body holds `line`."""
-    children = [child for child in _children(code) if child.co_firstlineno <= line]
-    # Bodies side by side do not overlap: only the functions that begin last can hold the line.
-    # Lambdas and comprehensions may begin later, among the decorators and defaults of one.
-    begin = max((child.co_firstlineno for child in children if child.co_name[0] != "<"), default=0)
-    for child in reversed(children):
-        may_hold = child.co_name[0] == "<" or child.co_firstlineno == begin
-        owner = _owner(child, line) if may_hold else None
-        if owner is None or (owner is child and _only_defines(child, line)):
-            continue
-        # A lambda or a comprehension leaves to the function around it what they share.
-        shared = child.co_name[0] == "<" and _holds(code, line)
-        return code if shared else owner
-    return code if _holds(code, line) else None
-
-
-def _only_defines(code: CodeType, line: int) -> bool:
-    """Whether `line` is the `def` line and more lines follow.
-
-    It belongs to whoever executes the definition: of the function itself it holds only the
-    prelude, which allocates nothing.
-    """
-    return (
-        line == code.co_firstlineno
-        and code.co_name[0] != "<"
-        and any(other not in (line, None) for _, _, other in code.co_lines())
-    )
-
-
-def _holds(code: CodeType, line: int) -> bool:
-    return any(other == line for _, _, other in code.co_lines())
-
-
-def _children(code: CodeType) -> Iterator[CodeType]:
-    return (constant for constant in code.co_consts if isinstance(constant, CodeType))
-
-
-def _fits(code: CodeType, module: ModuleType, filename: str) -> bool:
-    """Whether the functions and methods of the module in memory are all in `code`."""
-    known = set()
-    waiting = [code]
-    while waiting:
-        known_code = waiting.pop()
-        known.add(known_code)
-        waiting.extend(_children(known_code))
-    return all(
-        function in known
-        for function in _live_functions(_namespace(module), module.__name__)
-        if function.co_filename == filename
-    )
-
-
-def _live_functions(namespace: Mapping[str, object], module: str) -> Iterator[CodeType]:
-    """The code of the functions in a module, and of the methods of the classes it defines."""
-    values = list(namespace.values())
-    seen = set()
-    while values:
-        value = values.pop()
-        function = value.__func__ if isinstance(value, classmethod | staticmethod) else value
-        if isinstance(function, FunctionType):
-            yield function.__code__
-        elif isinstance(value, type) and id(value) not in seen:
-            seen.add(id(value))
-            if value.__dict__.get("__module__") == module:
-                values.extend(value.__dict__.values())
-
-
-def _load_code(filename: str, module: ModuleType | None) -> CodeType | None:
-    spec: Any = _namespace(module).get("__spec__") if module is not None else None
-    if hasattr(getattr(spec, "loader", None), "get_code"):
-        with contextlib.suppress(Exception):  # a foreign loader may raise anything
-            code = spec.loader.get_code(spec.name)
-            if isinstance(code, CodeType):
-                return code
-    # A script has no loader. As long as it runs its code is on a stack.
-    for frame in sys._current_frames().values():
-        step: FrameType | None = frame
-        while step is not None:
-            if step.f_code.co_filename == filename and step.f_code.co_name == "<module>":
-                return step.f_code
-            step = step.f_back
-    source = "".join(linecache.getlines(filename))
-    if source:
-        with contextlib.suppress(SyntaxError, ValueError), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the program has seen them
-            return compile(source, filename, "exec", dont_inherit=True)
-    return None
-
-
-def _namespace(module: ModuleType) -> dict[str, object]:
-    # Around the module's own __getattribute__: asking a lazily loaded module for an
-    # attribute would import it.
-    namespace: dict[str, object] = object.__getattribute__(module, "__dict__")
-    return namespace
-
-
 def _module_file(module: object) -> str | None:
     if not isinstance(module, ModuleType):
         return None
-    file = _namespace(module).get("__file__")
+    file = namespace(module).get("__file__")
     return file if isinstance(file, str) else None
 
 

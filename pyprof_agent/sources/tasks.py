@@ -20,6 +20,7 @@ from typing import Any
 from pyprof_agent.profile import Frame, Label, Profile, Sample, ValueType
 from pyprof_agent.sources.naming import TRUNCATED, FrameNames
 from pyprof_agent.sources.stack_counters import NATIVE_THREADS
+from pyprof_agent.sources.thread_clock import native_id_of
 
 _Stack = tuple[Frame, ...]
 _Position = tuple[CodeType, int]  # code object and byte offset of its instruction
@@ -99,7 +100,7 @@ class ThreadsAndTasks:
         for ident, frame in frames.items():
             thread = known.get(ident)
             name = thread.name if thread else "<unknown>"
-            number = thread.native_id if thread and thread.native_id else ident
+            number = (native_id_of(thread) if thread else None) or ident
             stack = self._stack([(step.f_code, step.f_lasti) for step in _callers(frame)])
             yield Sample(stack, (1,), _labels("thread", name, number))
         for loop in self._running_loops(frames):

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 import time
 
 _CPUCLOCK_SCHED_PERTHREAD = 6
+
+
+def native_id_of(thread: threading.Thread) -> int | None:
+    """The kernel's id of a thread; None while it is starting.
+
+    Up to 3.12 the main thread of a forked child keeps its parent's in `native_id`. On Linux
+    the main thread's id is the process's.
+    """
+    if sys.platform == "linux" and thread is threading.main_thread():
+        return os.getpid()
+    return thread.native_id
 
 
 def thread_cpu_ns(native_id: int) -> int | None:

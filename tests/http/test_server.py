@@ -15,7 +15,7 @@ import urllib.request
 import pytest
 
 import pyprof_agent
-from pyprof_agent import ServeError
+from pyprof_agent import NotRunningError, ServeError
 from pyprof_agent.formats.pprof import decode
 from pyprof_agent.http.server import Server
 from tests.support import free_port, get
@@ -106,6 +106,8 @@ def test_a_port_in_use_is_told_at_once() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(ServeError, match=rf"'127\.0\.0\.1' port {port}: .*in use.*port=0"):
             pyprof_agent.serve(port=port)
+    with pytest.raises(NotRunningError):
+        pyprof_agent.current_agent()
 
 
 @pytest.mark.parametrize(

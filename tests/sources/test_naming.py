@@ -25,7 +25,8 @@ import pytest
 
 from pyprof_agent.profile import Frame
 from pyprof_agent.sources import naming
-from pyprof_agent.sources.naming import CHANGED, FrameNames
+from pyprof_agent.sources.naming import FrameNames
+from pyprof_agent.sources.source_lines import CHANGED
 from tests.support import run_python
 
 THIS_MODULE = __name__
