@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
+import importlib
 import logging
 import os
 import threading
@@ -106,7 +108,14 @@ class Agent:
         return tuple(self._kinds)
 
     def start(self) -> None:
-        """Start sampling. Does nothing if it runs."""
+        """Start sampling. Does nothing if it runs.
+
+        Raises ConfigError in a subinterpreter: it could not end beside our thread.
+        """
+        if not in_main_interpreter():
+            raise ConfigError(
+                "the agent cannot run in a subinterpreter; start it in the main interpreter"
+            )
         with self._lock:
             if self._running:
                 return
@@ -241,6 +250,15 @@ class Window:
         """
         later = self._kind.snapshot()
         return rounded(self._kind.finish(subtract(later, self._earlier)))
+
+
+def in_main_interpreter() -> bool:
+    """Whether this is the main interpreter of the process, and not a subinterpreter."""
+    for name in ("_interpreters", "_xxsubinterpreters"):  # from 3.13 on; before
+        with contextlib.suppress(ImportError):
+            interpreters = importlib.import_module(name)
+            return bool(interpreters.get_current() == interpreters.get_main())
+    return True
 
 
 def _heap_engine(config: Config, names: FrameNames) -> TracemallocHeap:

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
+from pyprof_agent.agent import in_main_interpreter
 from pyprof_agent.config import RunSettings
 from pyprof_agent.errors import ConfigError, PyprofAgentError
 from pyprof_agent.process import current_agent, start
@@ -57,7 +58,7 @@ def begin() -> None:
     A trouble is told on standard error and the program goes on without.
     """
     settings = RunSettings.load()
-    if settings is None:
+    if settings is None or not in_main_interpreter():
         return
     try:
         agent = start()

@@ -252,6 +252,42 @@ time.sleep(0.1)
     assert time.monotonic() - begin < 10
 
 
+SUBINTERPRETER = '''
+import sys
+try:
+    import _interpreters as interpreters
+except ImportError:
+    import _xxsubinterpreters as interpreters
+
+REFUSED = """
+import pyprof_agent
+try:
+    pyprof_agent.start()
+except pyprof_agent.ConfigError as refusal:
+    assert "main interpreter" in str(refusal)
+else:
+    raise AssertionError("started")
+"""
+
+import pyprof_agent
+pyprof_agent.start(heap=False, stack_hz=1000)
+run = getattr(interpreters, "run_string", None) or interpreters.exec
+other = interpreters.create()
+error = run(other, REFUSED)
+assert error is None, error
+interpreters.destroy(other)
+print("done")
+'''
+
+
+@pytest.mark.skipif(
+    sys.version_info >= (3, 12),
+    reason="CPython 3.12.1 and 3.13.0 crash on a subinterpreter made beside any thread",
+)
+def test_a_subinterpreter_refuses_to_start_and_can_be_destroyed() -> None:
+    assert run_python(SUBINTERPRETER).stdout == "done\n"
+
+
 def test_importing_and_starting_many_times_leaks_no_thread_or_descriptor() -> None:
     code = """
         import os, threading, pyprof_agent

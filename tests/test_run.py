@@ -135,6 +135,22 @@ def test_a_program_that_starts_the_agent_itself_gets_the_same_one(program: Path)
     assert (program.parent / "heap.pb.gz").exists()
 
 
+@pytest.mark.skipif(
+    sys.version_info >= (3, 12),
+    reason="CPython 3.12.1 and 3.13.0 crash on a subinterpreter made beside any thread",
+)
+def test_subinterpreters_of_the_program_are_left_alone(program: Path) -> None:
+    program.write_text(
+        "try: import _interpreters as interpreters\n"
+        "except ImportError: import _xxsubinterpreters as interpreters\n"
+        "interpreters.destroy(interpreters.create())\n"
+    )
+    # 3.11.7 hangs in it while tracemalloc traces.
+    result = run("run", "program.py", cwd=program.parent, env={"PYPROF_AGENT_HEAP": "0"})
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count("\n") == 1, result.stderr
+
+
 def test_options_come_from_the_environment(program: Path) -> None:
     run("run", "program.py", cwd=program.parent, env={"PYPROF_AGENT_HEAP": "no"})
     assert [path.name for path in program.parent.glob("*.pb.gz")] == ["profile.pb.gz"]
