@@ -130,7 +130,7 @@ def test_a_bursty_thread_is_billed_to_its_work_and_not_to_its_sleep() -> None:
 
 def test_wall_time_counts_every_thread_once() -> None:
     def work() -> None:
-        others = [in_thread(lambda: time.sleep(0.5), f"sleeper-{n}") for n in range(3)]
+        others = [in_thread(lambda: time.sleep(1), f"sleeper-{n}") for n in range(3)]
         for other in others:
             other.join()
 
@@ -142,7 +142,7 @@ def test_wall_time_counts_every_thread_once() -> None:
     for sample in profile.samples:
         seconds[str(sample.label("thread"))] += int(sample.values[column])
     for name in ("MainThread", "sleeper-0", "sleeper-1", "sleeper-2"):
-        assert seconds[name] / 1e9 == pytest.approx(0.5, abs=0.1)
+        assert seconds[name] / 1e9 == pytest.approx(1, abs=0.2)
 
 
 def test_samples_carry_the_name_and_the_id_of_their_thread() -> None:
@@ -176,14 +176,16 @@ def test_only_so_many_threads_get_labels_of_their_own(monkeypatch: pytest.Monkey
 def test_a_full_table_counts_what_it_cannot_tell_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stack_rows, "MAX_ROWS", 1)
     with sampling() as stacks:
+        begin = time.monotonic()
         burn(0.1)
         time.sleep(0.1)
         snapshot = stacks.snapshot()
+        elapsed = time.monotonic() - begin
         assert stacks.stats()["overflowed"] > 0
     profile = wall_profile(snapshot)
     assert by_function(profile, "wall")["<too many stacks>"] > 0
     assert any("came after the table was full" in comment for comment in profile.comments)
-    assert profile.total("wall") / 1e9 == pytest.approx(0.2, abs=0.08)
+    assert profile.total("wall") / 1e9 == pytest.approx(elapsed, abs=0.08)
 
 
 def test_rows_that_rest_make_room_in_a_full_table(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -366,6 +368,6 @@ def test_overlapping_windows_each_get_their_own() -> None:
         end = stacks.snapshot()
     long = wall_profile(subtract(end, first))
     short = wall_profile(subtract(end, second))
-    assert long.duration_nanos / 1e9 == pytest.approx(0.6, abs=0.1)
-    assert short.duration_nanos / 1e9 == pytest.approx(0.3, abs=0.1)
+    assert 0.6 <= long.duration_nanos / 1e9 < 1
+    assert 0.3 <= short.duration_nanos / 1e9 < long.duration_nanos / 1e9 - 0.29
     assert by_function(long, "wall").total() > by_function(short, "wall").total()
