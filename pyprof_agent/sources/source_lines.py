@@ -7,7 +7,6 @@ import contextlib
 import linecache
 import os
 import sys
-import warnings
 from collections.abc import Iterator, Mapping
 from types import CodeType, FrameType, FunctionType, ModuleType
 from typing import Any
@@ -151,8 +150,9 @@ def _load_code(filename: str, module: ModuleType | None) -> CodeType | None:
             step = step.f_back
     source = "".join(linecache.getlines(filename))
     if source:
-        with contextlib.suppress(SyntaxError, ValueError), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the program has seen them
+        # This may repeat a SyntaxWarning of that file. warnings.catch_warnings() would be worse:
+        # it is not safe beside other threads, and may leave the program without warnings.
+        with contextlib.suppress(SyntaxError, ValueError):
             return compile(source, filename, "exec", dont_inherit=True)
     return None
 
