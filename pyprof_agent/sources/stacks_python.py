@@ -24,7 +24,7 @@ from pyprof_agent.sources.stack_counters import (
     UNSAMPLED,
 )
 from pyprof_agent.sources.stack_rows import Row, StackRows
-from pyprof_agent.sources.thread_clock import native_id_of, thread_cpu_ns
+from pyprof_agent.sources.thread_clock import name_of, native_id_of, thread_cpu_ns
 
 DEFAULT_HZ = 20.0
 
@@ -262,7 +262,7 @@ class PythonStacks:
         clocks = {}
         for ident in frames:
             known = active.get(ident)
-            native_id, name = (native_id_of(known), known.name) if known else (None, "<unknown>")
+            native_id, name = native_id_of(known) if known else None, name_of(known)
             thread = self._threads.get(ident)
             if thread is None or (thread.native_id, thread.name) != (native_id, name):
                 renamed = thread is not None and thread.native_id == native_id

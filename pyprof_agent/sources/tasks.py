@@ -20,7 +20,7 @@ from typing import Any
 from pyprof_agent.profile import Frame, Label, Profile, Sample, ValueType
 from pyprof_agent.sources.naming import TRUNCATED, FrameNames
 from pyprof_agent.sources.stack_counters import NATIVE_THREADS
-from pyprof_agent.sources.thread_clock import native_id_of
+from pyprof_agent.sources.thread_clock import name_of, native_id_of
 
 _Stack = tuple[Frame, ...]
 _Position = tuple[CodeType, int]  # code object and byte offset of its instruction
@@ -99,22 +99,21 @@ class ThreadsAndTasks:
         frames = sys._current_frames()
         for ident, frame in frames.items():
             thread = known.get(ident)
-            name = thread.name if thread else "<unknown>"
             number = (native_id_of(thread) if thread else None) or ident
             stack = self._stack([(step.f_code, step.f_lasti) for step in _callers(frame)])
-            yield Sample(stack, (1,), _labels("thread", name, number))
+            yield Sample(stack, (1,), _labels("thread", name_of(thread), number))
+        # Where each frame is that is on a stack: there may be 100,000 tasks to look up.
+        running = {step: frame for frame in frames.values() for step in _callers(frame)}
         for loop in self._running_loops(frames):
             for task in _tasks(loop):
-                yield self._task_sample(task, frames.values())
+                yield self._task_sample(task, running)
 
-    def _task_sample(self, task: Any, threads: Iterable[FrameType]) -> Sample:
+    def _task_sample(self, task: Any, running: dict[FrameType, FrameType]) -> Sample:
         coroutine = task.get_coro()
         outermost = getattr(coroutine, "cr_frame", None)
-        for frame in threads:
-            running = _frames_down_to(frame, outermost)
-            if running:
-                stack = self._stack(running)
-                return Sample(stack, (1,), _labels("task", task.get_name(), id(task), "running"))
+        if outermost in running:
+            stack = self._stack(_frames_down_to(running[outermost], outermost))
+            return Sample(stack, (1,), _labels("task", task.get_name(), id(task), "running"))
         waiter = getattr(task, "_fut_waiter", None)
         state = "waiting" if waiter is None else f"waiting for {type(waiter).__name__}"
         stack = self._stack([*_await_chain(coroutine)][::-1])
@@ -178,14 +177,14 @@ def _callers(frame: FrameType | None) -> Iterator[FrameType]:
         frame = frame.f_back
 
 
-def _frames_down_to(frame: FrameType, outermost: FrameType | None) -> list[_Position]:
-    """Positions from `frame` to `outermost`; empty if that is not on the stack."""
+def _frames_down_to(frame: FrameType, outermost: FrameType) -> list[_Position]:
+    """Positions from `frame` to `outermost`, or to the root if that has left the stack."""
     positions = []
     for step in _callers(frame):
         positions.append((step.f_code, step.f_lasti))
         if step is outermost:
-            return positions
-    return []
+            break
+    return positions
 
 
 def _await_chain(awaitable: Any) -> Iterator[_Position]:

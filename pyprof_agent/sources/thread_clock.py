@@ -1,4 +1,4 @@
-"""The CPU clock of another thread of this process, read without any risk to it."""
+"""Another thread of this process: its name, id and CPU clock, read without any risk to it."""
 
 from __future__ import annotations
 
@@ -19,6 +19,14 @@ def native_id_of(thread: threading.Thread) -> int | None:
     if sys.platform == "linux" and thread is threading.main_thread():
         return os.getpid()
     return thread.native_id
+
+
+def name_of(thread: threading.Thread | None) -> str:
+    """The name of a thread; `<unknown>` where there is none, or a subclass fails to give it."""
+    try:
+        return "<unknown>" if thread is None else str(thread.name)
+    except Exception:
+        return "<unknown>"
 
 
 def thread_cpu_ns(native_id: int) -> int | None:

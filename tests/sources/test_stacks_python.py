@@ -161,6 +161,32 @@ def test_samples_carry_the_name_and_the_id_of_their_thread() -> None:
     }
 
 
+def test_a_thread_that_cannot_tell_its_name_is_sampled_all_the_same() -> None:
+    class Nameless(threading.Thread):
+        unnamed = False
+
+        @property
+        def name(self) -> str:
+            if self.unnamed:
+                raise AttributeError("no job yet")
+            return "nameless"
+
+        @name.setter
+        def name(self, value: str) -> None:
+            pass
+
+    with sampling() as stacks:
+        thread = Nameless(target=time.sleep, args=(0.3,))
+        thread.start()
+        thread.unnamed = True
+        time.sleep(0.2)
+        labels = {s.label("thread") for s in wall_profile(stacks.snapshot()).samples}
+        thread.unnamed = False
+        thread.join()
+        assert stacks.stats()["failures"] == 0
+    assert {"<unknown>", "MainThread"} <= labels
+
+
 def test_only_so_many_threads_get_labels_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stacks_python, "MAX_LABELLED_THREADS", 3)
     with sampling() as stacks:
