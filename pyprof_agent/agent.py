@@ -85,9 +85,14 @@ class Agent:
             self._kinds["wall"] = _Kind(stacks.snapshot, stack_counters.wall_profile)
         self._kinds["goroutine"] = _Kind(self._tasks.snapshot)
         self._kinds["threadcreate"] = _Kind(self._tasks.threads)
-        self._lock = threading.Lock()  # guards _running and _worker
+        self._new_locks()
         self._running = False
         self._worker: ThreadPoolExecutor | None = None
+
+    def _new_locks(self) -> None:
+        # Two, because to stop may take as long as a snapshot, and the event loop must not wait.
+        self._life = threading.Lock()  # held by start and stop; taken before _lock
+        self._lock = threading.Lock()  # guards _running and _worker; held for moments only
 
     @property
     def engines(self) -> dict[str, str]:
@@ -116,7 +121,7 @@ class Agent:
             raise ConfigError(
                 "the agent cannot run in a subinterpreter; start it in the main interpreter"
             )
-        with self._lock:
+        with self._life:
             if self._running:
                 return
             try:
@@ -132,16 +137,17 @@ class Agent:
 
     def stop(self) -> None:
         """Stop sampling. Does nothing if it does not run."""
-        with self._lock:
-            if not self._running:
-                return
-            self._running = False
+        with self._life:
+            with self._lock:
+                if not self._running:
+                    return
+                self._running = False
+                worker, self._worker = self._worker, None
             _running_agents.discard(self)
+            if worker is not None:
+                worker.shutdown(wait=False)
             for source in self._sources.values():
                 source.stop()
-            worker, self._worker = self._worker, None
-        if worker is not None:
-            worker.shutdown(wait=False)
 
     def stats(self) -> dict[str, dict[str, float]]:
         """Cost and losses of each source: `{"stacks": {"ticks": 1200, ...}, ...}`."""
@@ -232,7 +238,7 @@ class Agent:
             source.after_fork(child=child)
         if child:
             # Whoever held the lock, and the worker's thread, are not in this process.
-            self._lock = threading.Lock()
+            self._new_locks()
             self._worker = None
 
 

@@ -96,7 +96,7 @@ def _write(names: Sequence[str], settings: RunSettings) -> None:
             path = os.path.join(settings.output, f"{name}{suffix}.pb.gz")
             agent.capture(name).write(path)
             written.append(path)
-    except (PyprofAgentError, OSError) as error:
+    except Exception as error:  # it may be a signal handler that called: the program goes on
         _say(f"profiles not written: {error}")
     if written:
         _say(f"wrote {' and '.join(written)}; to look: go tool pprof -top {written[-1]}")

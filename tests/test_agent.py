@@ -152,6 +152,27 @@ def test_async_captures_overlap(agent: Agent) -> None:
     assert asyncio.run(program()) < 2
 
 
+def test_a_stop_that_takes_long_does_not_block_the_loop(agent: Agent) -> None:
+    class Slow:
+        name = "slow"
+
+        def stop(self) -> None:
+            time.sleep(1)
+
+    async def program() -> float:
+        agent._sources["slow"] = Slow()  # type: ignore[assignment]
+        stopping = asyncio.create_task(asyncio.to_thread(agent.stop))
+        await asyncio.sleep(0.1)
+        begin = time.monotonic()
+        with pytest.raises(NotRunningError):
+            await agent.capture_async("goroutine")
+        waited = time.monotonic() - begin
+        await stopping
+        return waited
+
+    assert asyncio.run(program()) < 0.5
+
+
 def test_a_cancelled_capture_leaves_the_agent_usable(agent: Agent) -> None:
     async def program() -> None:
         capture = asyncio.create_task(agent.capture_async("wall", 100))

@@ -108,6 +108,19 @@ def test_a_terminated_program_writes_and_dies_of_the_signal(program: Path) -> No
     assert (program.parent / "profile.pb.gz").exists()
 
 
+def test_an_unforeseen_error_at_the_end_is_told_and_not_raised_into_the_program(
+    program: Path,
+) -> None:
+    program.write_text(
+        "import pyprof_agent\n"
+        "def broken(*_): raise RuntimeError('unforeseen')\n"
+        "pyprof_agent.Agent.capture = broken\n"
+    )
+    result = run("run", "program.py", cwd=program.parent)
+    assert result.returncode == 0
+    assert result.stderr == "pyprof-agent: profiles not written: unforeseen\n"
+
+
 def test_a_child_process_has_files_of_its_own(program: Path) -> None:
     run("run", "program.py", "fork", cwd=program.parent)
     names = sorted(path.name for path in program.parent.glob("*.pb.gz"))
