@@ -10,8 +10,7 @@ import logging
 import os
 import threading
 import time
-import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import ParamSpec, Protocol, TypeVar
@@ -60,9 +59,7 @@ class Agent:
 
     Most programs have one, made by `pyprof_agent.start()`.
 
-    config: the options; the defaults and the environment's if left out
-
-    Raises ConfigError for options that cannot be used here.
+    config: the options; left out, the environment's. Raises ConfigError for what it cannot do.
     """
 
     def __init__(self, config: Config | None = None) -> None:
@@ -234,12 +231,12 @@ class Agent:
             source.before_fork()
 
     def _after_fork(self, *, child: bool) -> None:
-        for source in self._sources.values():
-            source.after_fork(child=child)
         if child:
-            # Whoever held the lock, and the worker's thread, are not in this process.
+            # Whoever held the locks, and the worker's thread, are not in this process.
             self._new_locks()
             self._worker = None
+        for source in self._sources.values():
+            source.after_fork(child=child)
 
 
 class Window:
@@ -299,7 +296,8 @@ def _not_running() -> NotRunningError:
     return NotRunningError("the agent is not running; call pyprof_agent.start() first")
 
 
-_running_agents: weakref.WeakSet[Agent] = weakref.WeakSet()
+_running_agents: set[Agent] = set()
+_forking: dict[int, tuple[Agent, ...]] = {}  # by the thread that forks
 _hooks_lock = threading.Lock()
 _hooks_installed = False
 
@@ -313,18 +311,37 @@ def _install_process_hooks() -> None:
     atexit.register(_stop_all)
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(
-            before=lambda: _at_fork(Agent._before_fork),
-            after_in_parent=lambda: _at_fork(lambda agent: agent._after_fork(child=False)),
-            after_in_child=lambda: _at_fork(lambda agent: agent._after_fork(child=True)),
+            before=_before_fork,
+            after_in_parent=lambda: _after_fork(child=False),
+            after_in_child=lambda: _after_fork(child=True),
         )
 
 
-def _at_fork(action: Callable[[Agent], None]) -> None:
-    for agent in tuple(_running_agents):
-        try:
-            action(agent)
-        except Exception:
-            _LOG.exception("the profiler could not follow a fork; the program goes on without")
+def _before_fork() -> None:
+    # The very same agents go on afterwards, whoever starts or stops one meanwhile.
+    _forking[threading.get_ident()] = tuple(_running_agents)
+    for agent in _forking[threading.get_ident()]:
+        with _follow_fork():
+            agent._before_fork()
+
+
+def _after_fork(*, child: bool) -> None:
+    global _hooks_lock
+    agents = _forking.pop(threading.get_ident(), ())
+    if child:
+        _hooks_lock = threading.Lock()
+        _forking.clear()
+    for agent in agents:
+        with _follow_fork():
+            agent._after_fork(child=child)
+
+
+@contextlib.contextmanager
+def _follow_fork() -> Iterator[None]:
+    try:
+        yield
+    except Exception:
+        _LOG.exception("the profiler could not follow a fork; the program goes on without")
 
 
 def _stop_all() -> None:

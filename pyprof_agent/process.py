@@ -27,6 +27,20 @@ RECORDABLE = ("profile", "wall", "heap", "allocs")
 _LOG = logging.getLogger("pyprof_agent")
 _lock = threading.Lock()  # guards _agent
 _agent: Agent | None = None
+_renews_lock = False
+
+
+def _renew_lock_in_children() -> None:
+    """Whoever holds the lock at a fork is not in the child."""
+    global _renews_lock
+    if not _renews_lock and hasattr(os, "register_at_fork"):
+        _renews_lock = True
+        os.register_at_fork(after_in_child=_new_lock)
+
+
+def _new_lock() -> None:
+    global _lock
+    _lock = threading.Lock()
 
 
 def start(**options: Any) -> Agent:
@@ -38,6 +52,7 @@ def start(**options: Any) -> Agent:
     """
     global _agent
     config = Config.load(options)
+    _renew_lock_in_children()
     with _lock:
         if _agent is not None and _agent.running:
             if options and config != _agent.config:
@@ -55,9 +70,11 @@ def start(**options: Any) -> Agent:
 
 def stop() -> None:
     """Stop the agent of this process. Does nothing if it does not run."""
+    global _agent
     with _lock:
         if _agent is not None:
             _agent.stop()
+            _agent = None
 
 
 def current_agent() -> Agent:

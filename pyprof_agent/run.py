@@ -17,7 +17,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
-from pyprof_agent.agent import in_main_interpreter
 from pyprof_agent.config import RunSettings
 from pyprof_agent.errors import ConfigError, PyprofAgentError
 from pyprof_agent.process import current_agent, start
@@ -58,7 +57,7 @@ def begin() -> None:
     A trouble is told on standard error and the program goes on without.
     """
     settings = RunSettings.load()
-    if settings is None or not in_main_interpreter():
+    if settings is None:
         return
     try:
         agent = start()
@@ -76,9 +75,11 @@ def begin() -> None:
             _write(names, settings)
 
     def terminated(number: int, frame: FrameType | None) -> None:
-        write()
-        signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
+        try:
+            write()
+        finally:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
 
     atexit.register(write)
     # The default action of SIGTERM skips all of Python's endings.

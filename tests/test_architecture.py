@@ -39,7 +39,7 @@ IMPORTS: dict[str, set[str]] = {
     "sinks": {"formats", "profile", "errors", "config"},
     "agent": BELOW_THE_AGENT - {"http"},
     "process": {"agent"} | BELOW_THE_AGENT - {"http"},
-    "run": {"agent", "process", "config", "errors"},
+    "run": {"process", "config", "errors"},
     "cli": {"run", "errors"},
     "__main__": {"cli"},
     "__init__": {"agent", "process"} | BELOW_THE_AGENT - {"http"},

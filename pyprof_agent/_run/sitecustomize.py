@@ -1,5 +1,6 @@
 """Imported by Python at its start, in every process below `pyprof-agent run`."""
 
+import contextlib
 import importlib
 import os
 import sys
@@ -19,7 +20,18 @@ def _import_the_one_we_hide() -> None:
             sys.modules["sitecustomize"] = ours
 
 
+def _in_main_interpreter() -> bool:
+    for name in ("_interpreters", "_xxsubinterpreters"):  # from 3.13 on; before
+        with contextlib.suppress(ImportError):
+            interpreters = importlib.import_module(name)
+            return bool(interpreters.get_current() == interpreters.get_main())
+    return True
+
+
 def _begin() -> None:
+    # Before anything is imported: some of what the agent needs crashes a subinterpreter.
+    if not _in_main_interpreter():
+        return
     try:
         from pyprof_agent.run import begin
     except ModuleNotFoundError as error:

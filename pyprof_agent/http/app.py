@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import sys
 from collections.abc import Callable, Mapping
 from typing import ParamSpec, Protocol, TypeVar
@@ -166,7 +167,7 @@ class _Endpoints:
                 "cmdline is off, as arguments may hold secrets; "
                 "make_asgi_app(cmdline=True) switches it on",
             )
-        return answers.text("\0".join([sys.executable, *sys.orig_argv[1:]]))
+        return answers.text(os.fsencode("\0".join([sys.executable, *sys.orig_argv[1:]])))
 
     async def _symbol(self, request: Request) -> Response:
         if request.method == "POST":

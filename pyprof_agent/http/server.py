@@ -8,7 +8,6 @@ import os
 import socket
 import threading
 import time
-import weakref
 
 import uvicorn
 from starlette.applications import Starlette
@@ -110,7 +109,7 @@ async def _to_index(request: object) -> RedirectResponse:
     return RedirectResponse(f"{PREFIX}/")
 
 
-_servers: weakref.WeakSet[Server] = weakref.WeakSet()
+_servers: set[Server] = set()  # not weak: who drops the result of serve() still serves
 _hooks_installed = False
 
 

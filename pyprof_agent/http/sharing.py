@@ -27,7 +27,7 @@ class Shared(Generic[_T]):
         """
         key = (asyncio.get_running_loop(), key)
         task = self._waiting.get(key)
-        if task is None:
+        if task is None or task.done():
             task = asyncio.ensure_future(self._run_next(key, work))
             self._waiting[key] = task
         return await asyncio.shield(task)

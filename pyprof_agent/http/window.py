@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from starlette.datastructures import QueryParams
@@ -19,6 +19,8 @@ DEFAULT_SECONDS = 30
 
 MAX_SECONDS = 300
 """Longest window served. Go has no limit; here nobody can park a capture for days."""
+
+REPEAT_SECONDS = 0.1
 
 INVALID_SECONDS = 'invalid value for "seconds" - must be a positive integer'
 _INTEGER = re.compile(r"[+-]?[0-9]+", re.ASCII)
@@ -81,7 +83,9 @@ async def until_gone(receive: Receive, work: Coroutine[Any, Any, _T]) -> _T | No
     gone = asyncio.ensure_future(_gone(receive))
     try:
         await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        return task.result() if task.done() else None
+        if gone.done() and gone.exception() is None and not task.done():
+            return None
+        return await task  # also where a middleware does not let us see whether it is gone
     finally:
         for waiting in (task, gone):
             waiting.cancel()
@@ -89,6 +93,13 @@ async def until_gone(receive: Receive, work: Coroutine[Any, Any, _T]) -> _T | No
 
 
 async def _gone(receive: Receive) -> None:
-    message: Mapping[str, Any] = {}
-    while message.get("type") != "http.disconnect":
+    complete = False
+    while True:
         message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        if complete:
+            # A middleware that repeats the request at once, whenever asked: without a pause the
+            # loop would do nothing else.
+            await asyncio.sleep(REPEAT_SECONDS)
+        complete = not message.get("more_body", False)

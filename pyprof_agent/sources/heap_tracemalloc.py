@@ -59,7 +59,9 @@ class TracemallocHeap:
         self._names = names
         self._max_frames = max_frames
         self._now = now
-        self._lock = threading.Lock()  # guards all below
+        # Guards all below. Re-entrant: a signal handler or a finalizer may ask for a profile in
+        # the middle of one.
+        self._lock = threading.RLock()
         self._started = False
         self._owns_tracing = False
         self._rows: dict[_Stack, _Row] = {}
@@ -134,7 +136,7 @@ class TracemallocHeap:
     def after_fork(self, *, child: bool) -> None:
         """The child keeps what was alive; the lock may belong to a thread it does not have."""
         if child:
-            self._lock = threading.Lock()
+            self._lock = threading.RLock()
 
     def _collect(self) -> dict[_Stack, tuple[int, int]]:
         # The raw traces: going through the public Trace objects takes ten times as long.

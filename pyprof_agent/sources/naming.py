@@ -25,7 +25,10 @@ class FrameNames:
     """
 
     def __init__(self) -> None:
-        self._directory = os.getcwd()
+        try:
+            self._directory = os.getcwd()
+        except OSError:  # it has been removed
+            self._directory = ""
         self._frames: dict[tuple[int, int], tuple[CodeType, Frame]] = {}
         self._lines: dict[tuple[str, int], Frame] = {}
         self._modules: dict[str, str] = {}

@@ -121,17 +121,21 @@ def _fits(code: CodeType, module: ModuleType, filename: str) -> bool:
 
 def _live_functions(held: Mapping[str, object], module: str) -> Iterator[CodeType]:
     """The code of the functions in a module, and of the methods of the classes it defines."""
-    values = list(held.values())
+    values: list[Any] = list(held.values())
     seen = set()
     while values:
         value = values.pop()
-        function = value.__func__ if isinstance(value, classmethod | staticmethod) else value
-        if isinstance(function, FunctionType):
-            yield function.__code__
-        elif isinstance(value, type) and id(value) not in seen:
+        # By type(), as isinstance() asks a lazy proxy for its __class__ and so evaluates it.
+        kind = type(value)
+        if kind is classmethod or kind is staticmethod:
+            value = value.__func__
+            kind = type(value)
+        if kind is FunctionType:
+            yield value.__code__
+        elif issubclass(kind, type) and id(value) not in seen:
             seen.add(id(value))
-            if value.__dict__.get("__module__") == module:
-                values.extend(value.__dict__.values())
+            if type.__dict__["__dict__"].__get__(value).get("__module__") == module:
+                values.extend(type.__dict__["__dict__"].__get__(value).values())
 
 
 def _load_code(filename: str, module: ModuleType | None) -> CodeType | None:

@@ -13,6 +13,9 @@ from pyprof_agent.sources.stack_counters import OVERFLOW
 MAX_ROWS = 20_000
 """Distinct pairs of thread and stack that are told apart."""
 
+MAX_SEEN = 4_000
+"""Positions remembered, to name a stack once while it is busy; only a cache."""
+
 ROW_RETENTION_NS = 3_600 * 10**9
 """A row unchanged for an hour makes room for a new one when the table is full. It is then
 missing from the end of a window longer than that, and from no shorter one."""
@@ -74,7 +77,7 @@ class StackRows:
             if frame is not None:
                 stack += (TRUNCATED,)
             row = self._intern(labels, stack, now)
-            if len(self._seen) >= 4 * MAX_ROWS:
+            if len(self._seen) >= MAX_SEEN:
                 self._seen, self._codes = {}, {}
             self._codes.update((id(code), code) for code in codes)
             self._seen[key] = row

@@ -91,7 +91,9 @@ class PythonStacks:
 
     def _new_locks(self) -> None:
         self._life = threading.Lock()  # guards _running, _thread, _wake; taken before _lock
-        self._lock = threading.Lock()  # guards the counters, that is all that _reset sets
+        # Guards the counters, that is all that _reset sets. Re-entrant, as a signal handler or a
+        # finalizer may ask for a profile in the middle of one.
+        self._lock = threading.RLock()
 
     def _reset(self) -> None:
         self._rows = StackRows(self._names, self._max_frames)
@@ -174,12 +176,17 @@ class PythonStacks:
         if child:
             self._new_locks()
             self._reset()
-        if self._running:
-            self._launch()
-        if self._forking_thread == threading.get_ident():
-            self._forking_thread = 0
-            if not child:
-                self._life.release()
+        try:
+            if self._running:
+                self._launch()
+        except RuntimeError:  # no thread can be started; the profile says so
+            self._failures += 1
+            raise
+        finally:
+            if self._forking_thread == threading.get_ident():
+                self._forking_thread = 0
+                if not child:
+                    self._life.release()
 
     def _launch(self) -> None:
         self._wake = threading.Event()
@@ -267,6 +274,10 @@ class PythonStacks:
             if thread is None or (thread.native_id, thread.name) != (native_id, name):
                 renamed = thread is not None and thread.native_id == native_id
                 clock_before = thread.clock if thread is not None and renamed else 0
+                if thread is not None and thread.native_id is None and native_id is not None:
+                    # It was there before its id was known: what it has burned so far is booked
+                    # on the threads without Python already.
+                    clock_before = thread_cpu_ns(native_id) or 0
                 labels = self._labels(name, native_id)
                 thread = _Thread(native_id, name, labels, clock=clock_before)
                 self._threads[ident] = thread
@@ -278,7 +289,7 @@ class PythonStacks:
                 self._cpu[thread.labels] = booked + clock - thread.clock
                 thread.clock = clocks[ident] = clock
         for ident in self._threads.keys() - frames.keys():
-            del self._threads[ident]
+            self._threads.pop(ident, None)
         return clocks
 
     def _labels(self, name: str, native_id: int | None) -> _Labels:

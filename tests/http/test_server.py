@@ -184,3 +184,19 @@ def test_an_application_can_be_served_directly() -> None:
         assert refusal(f"{server.url}goroutine")[0] == 503
     finally:
         server.stop()
+
+
+def test_a_server_whose_handle_is_dropped_still_serves_and_is_still_known() -> None:
+    import gc
+
+    from pyprof_agent.http import server as module
+
+    url = pyprof_agent.serve(port=0).url
+    gc.collect()
+    (server,) = module._servers
+    try:
+        assert server.url == url
+        assert get(f"{url}threadcreate")
+    finally:
+        server.stop()
+    assert module._servers == set()

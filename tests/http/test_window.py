@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from starlette.datastructures import QueryParams
+from starlette.types import Message
 
 from pyprof_agent.http.window import (
     DEFAULT_SECONDS,
@@ -203,6 +204,34 @@ def test_a_client_that_leaves_cancels_the_work() -> None:
         assert await until_gone(client.receive, work.run()) is None
         assert work.outcome == "cancelled"
         assert nothing_is_left()
+
+    asyncio.run(main())
+
+
+def test_a_middleware_that_repeats_the_request_does_not_hold_the_loop() -> None:
+    async def main() -> None:
+        async def repeat() -> Message:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def work() -> str:
+            await asyncio.sleep(0.3)
+            return "profile"
+
+        assert await asyncio.wait_for(until_gone(repeat, work()), 5) == "profile"
+
+    asyncio.run(main())
+
+
+def test_a_middleware_that_lets_nobody_see_the_client_loses_no_profile() -> None:
+    async def main() -> None:
+        async def refuse() -> Message:
+            raise RuntimeError("Unexpected message received: http.request")
+
+        async def work() -> str:
+            await asyncio.sleep(0.1)
+            return "profile"
+
+        assert await until_gone(refuse, work()) == "profile"
 
     asyncio.run(main())
 
