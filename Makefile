@@ -11,11 +11,12 @@ BIN := .venv/bin
 
 setup: .venv/.ready
 
-.venv/.ready: pyproject.toml
+.venv/.ready: pyproject.toml $(wildcard pyprof_agent/_native/*.[ch])
 	@echo "Setting up .venv ..."
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
-	@$(BIN)/pip install --quiet --disable-pip-version-check --group dev --editable ".[cli]"
+	@PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --disable-pip-version-check --group dev --editable ".[cli]"
+	@$(BIN)/pyprof-agent doctor || true
 	@touch $@
 
 demo: setup

@@ -7,6 +7,7 @@ profile, and prints what grew between the two, by line and per message.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import shutil
 import socket
@@ -29,9 +30,15 @@ from pyprof_agent.formats.pprof import decode
 from pyprof_agent.profile import subtract
 
 HERE = Path(__file__).resolve().parent
-BATCH = 100
-WARM_UP_BATCHES = 20
+BATCH = 1000
+WARM_UP_BATCHES = 10
 LOAD_BATCHES = 300
+LOAD_BATCHES_TRACEMALLOC = 30
+"""Its service is slow, and it counts every block, so that fewer messages do."""
+
+SAMPLE_BYTES = 16384
+"""A service would have 524288, and its leak hours to show; the demo has seconds."""
+
 CPU_SECONDS = 5
 
 console = Console(highlight=False)
@@ -50,8 +57,6 @@ def main() -> None:
         say("Its receiver goes away. From now on its channel leaks, and nobody knows.")
         load(client, "Messages, none received ", WARM_UP_BATCHES)
 
-        # Twice: the first time the agent learns the names of all that is alive, and keeps them.
-        fetch(client, "heap?gc=1", output / "heap-before.pb.gz")
         before = fetch(client, "heap?gc=1", output / "heap-before.pb.gz")
         cpu: list[Profile] = []
         capture = threading.Thread(
@@ -60,11 +65,11 @@ def main() -> None:
             )
         )
         capture.start()
-        load(client, "More, none received     ", LOAD_BATCHES)
+        batches = LOAD_BATCHES if before.period > 1 else LOAD_BATCHES_TRACEMALLOC
+        load(client, "More, none received     ", batches)
         after = fetch(client, "heap?gc=1", output / "heap-after.pb.gz")
         capture.join()
-    messages = BATCH * LOAD_BATCHES
-    report_growth(subtract(after, before), messages)
+    report_growth(subtract(after, before), BATCH * batches)
     report_cpu(cpu[0])
     report_commands(output)
 
@@ -75,7 +80,8 @@ def service() -> Iterator[httpx.Client]:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     command = [sys.executable, str(HERE / "leaky_service.py"), "--port", str(port)]
-    process = subprocess.Popen(command)
+    environ = {"PYPROF_AGENT_HEAP_SAMPLE_BYTES": str(SAMPLE_BYTES), **os.environ}
+    process = subprocess.Popen(command, env=environ)
     client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60)
     try:
         deadline = time.monotonic() + 30
@@ -137,9 +143,12 @@ def report_growth(growth: Profile, messages: int) -> None:
         table.add_row(f"{grown:,}", f"{count[frame]:,}", f"{grown / messages:.1f}", where)
     console.print(table)
     leak, grown = top[0]
+    # The standard error of bytes estimated from samples; tracemalloc's period is 1: no samples.
+    error = math.sqrt(grown * growth.period) if growth.period > 1 else 0
+    margin = f" ± {2 * error / messages:.0f}" if error else ""
     console.print(
         f"[bold]The leak:[/bold] {leak.function} keeps "
-        f"[bold]{grown / messages:.1f} bytes a message[/bold], allocated at\n"
+        f"[bold]{grown / messages:.0f}{margin} bytes a message[/bold], allocated at\n"
         f"{shorten(leak.filename)}:{leak.line}: "
         f"{Path(leak.filename).read_text().splitlines()[leak.line - 1].strip()}\n",
         soft_wrap=True,

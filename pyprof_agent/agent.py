@@ -13,16 +13,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import ParamSpec, Protocol, TypeVar
+from typing import ParamSpec, TypeVar
 
 from pyprof_agent.config import Config
+from pyprof_agent.engines import Source, heap_engine, stack_engine
 from pyprof_agent.errors import ConfigError, NotRunningError, UnknownProfileError
 from pyprof_agent.formats.pprof import address
 from pyprof_agent.profile import Profile, rounded, subtract
 from pyprof_agent.sources import stack_counters
-from pyprof_agent.sources.heap_tracemalloc import TracemallocHeap
 from pyprof_agent.sources.naming import FrameNames
-from pyprof_agent.sources.stacks_python import DEFAULT_HZ, PythonStacks
 from pyprof_agent.sources.tasks import ThreadsAndTasks
 
 _LOG = logging.getLogger("pyprof_agent")
@@ -31,19 +30,6 @@ _T = TypeVar("_T")
 
 ALIASES = {"cpu": "profile"}
 """Other names a profile can be asked for by."""
-
-
-class Source(Protocol):
-    """What every engine has."""
-
-    name: str
-
-    def start(self) -> None: ...
-    def stop(self) -> None: ...
-    def snapshot(self) -> Profile: ...
-    def stats(self) -> dict[str, float]: ...
-    def before_fork(self) -> None: ...
-    def after_fork(self, *, child: bool) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +56,16 @@ class Agent:
         self._tasks = ThreadsAndTasks(names, max_frames=depth)
         self._sources: dict[str, Source] = {"threads": self._tasks}
         self._kinds: dict[str, _Kind] = {}
+        self._fallbacks: dict[str, str] = {}
         if self.config.heap:
-            heap = _heap_engine(self.config, names)
+            heap, reason = heap_engine(self.config, names)
+            if reason:
+                self._fallbacks["heap"] = reason
             self._sources["heap"] = heap
             self._kinds["heap"] = _Kind(heap.snapshot)
             self._kinds["allocs"] = _Kind(heap.snapshot, _show_allocations)
         if self.config.stacks:
-            stacks = _stack_engine(self.config, names)
+            stacks = stack_engine(self.config, names)
             self._sources["stacks"] = stacks
             self._kinds["profile"] = _Kind(stacks.snapshot, stack_counters.cpu_profile)
             self._kinds["wall"] = _Kind(stacks.snapshot, stack_counters.wall_profile)
@@ -98,6 +87,11 @@ class Agent:
             room: self._sources[room].name if room in self._sources else "off"
             for room in ("heap", "stacks")
         }
+
+    @property
+    def fallbacks(self) -> Mapping[str, str]:
+        """Why the native engine of `heap` or `stacks` is not in use, where it was wished for."""
+        return dict(self._fallbacks)
 
     @property
     def running(self) -> bool:
@@ -262,25 +256,6 @@ def in_main_interpreter() -> bool:
             interpreters = importlib.import_module(name)
             return bool(interpreters.get_current() == interpreters.get_main())
     return True
-
-
-def _heap_engine(config: Config, names: FrameNames) -> TracemallocHeap:
-    if config.heap_engine == "native":
-        raise ConfigError(
-            "heap_engine is 'native'; this build has no native heap engine, "
-            "use 'auto' or 'tracemalloc'"
-        )
-    return TracemallocHeap(names, max_frames=config.max_frames)
-
-
-def _stack_engine(config: Config, names: FrameNames) -> PythonStacks:
-    if config.stack_engine == "native":
-        raise ConfigError(
-            "stack_engine is 'native'; this build has no native stack engine, "
-            "use 'auto' or 'python'"
-        )
-    hz = DEFAULT_HZ if config.stack_hz is None else config.stack_hz
-    return PythonStacks(names, max_frames=config.max_frames, hz=hz)
 
 
 def _show_allocations(profile: Profile) -> Profile:

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from pyprof_agent.doctor import examine
 from pyprof_agent.errors import PyprofAgentError
 from pyprof_agent.run import launch
 
@@ -30,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.verb is None:
         parser.print_help()
         return 2
+    if options.verb == "doctor":
+        return _doctor()
     command = ["-m", *options.module] if options.module else options.command
     if command[:1] == ["--"]:
         command = command[1:]
@@ -38,6 +41,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except PyprofAgentError as error:
         print(f"pyprof-agent: {error}", file=sys.stderr)
     return 2
+
+
+def _doctor() -> int:
+    try:
+        healthy, report = examine()
+    except PyprofAgentError as error:
+        print(f"pyprof-agent: {error}", file=sys.stderr)
+        return 2
+    print("\n".join(report))
+    return 0 if healthy else 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -61,5 +74,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument(
         "command", nargs=argparse.REMAINDER, help="a script or a command, and its arguments"
+    )
+    verbs.add_parser(
+        "doctor",
+        help="say which engines can be used here, and why not others",
+        description="Say which engines the agent can use in this environment, and why not others. "
+        "Exit status 1 if the native heap engine is wished for and cannot be used.",
     )
     return parser

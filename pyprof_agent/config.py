@@ -17,6 +17,8 @@ _RUN_PROCESS = "PYPROF_AGENT_RUN_PROCESS"
 HEAP_ENGINES = ("auto", "native", "tracemalloc")
 STACK_ENGINES = ("auto", "native", "python")
 
+DEFAULT_SAMPLE_BYTES = 524288
+
 _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("0", "false", "no", "off")
 
@@ -41,7 +43,7 @@ class Config:
     stacks: bool = True
     heap_engine: str = "auto"
     stack_engine: str = "auto"
-    heap_sample_bytes: int = 524288
+    heap_sample_bytes: int = DEFAULT_SAMPLE_BYTES
     stack_hz: float | None = None
     max_frames: int = 128
 

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from pyprof_agent.agent import ALIASES, Agent
-from pyprof_agent.config import Config
+from pyprof_agent.config import DEFAULT_SAMPLE_BYTES, Config
 from pyprof_agent.errors import NotRunningError, UnknownProfileError
 from pyprof_agent.profile import Profile
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 RECORDING_HZ = 100.0
 """Looks per second of an agent that `record` starts for a block: a block is short."""
+
+RECORDING_SAMPLE_BYTES = 8192
+"""Bytes between two heap samples of such an agent, where the environment asks for no other."""
 
 RECORDABLE = ("profile", "wall", "heap", "allocs")
 
@@ -128,7 +131,7 @@ class record:  # noqa: N801, a context manager reads like a function
     """Profile a block of code: `with record("slow.pb.gz"): ...`.
 
     Uses the process's agent if it runs; otherwise one is started for the block, which looks
-    at stacks up to 100 times a second.
+    at stacks up to 100 times a second, and samples an allocation in 8192 bytes.
 
     path: where the profile is written at the end of the block, also if that raises; None
         writes nothing
@@ -157,6 +160,8 @@ class record:  # noqa: N801, a context manager reads like a function
         except NotRunningError:
             heap = self._name in ("heap", "allocs")
             config = Config.load({"heap": heap, "stacks": not heap})
+            if config.heap_sample_bytes == DEFAULT_SAMPLE_BYTES:
+                config = replace(config, heap_sample_bytes=RECORDING_SAMPLE_BYTES)
             agent = self._own = Agent(replace(config, stack_hz=config.stack_hz or RECORDING_HZ))
             agent.start()
         try:

@@ -14,6 +14,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pyprof_agent.profile import Frame, Profile, Sample, ValueType
+from pyprof_agent.sources import heap_native
+
+HEAP_ENGINES = ["tracemalloc"] + ([] if heap_native.unusable() else ["native"])
+"""The heap engines that can be tested here."""
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"

@@ -18,6 +18,7 @@ from pyprof_agent import (
 )
 from pyprof_agent.formats.pprof import address
 from pyprof_agent.profile import validate
+from pyprof_agent.sources import heap_native
 
 NAMES = ("heap", "allocs", "profile", "wall", "goroutine", "threadcreate")
 
@@ -45,8 +46,31 @@ def test_heap_and_allocs_are_one_table_with_another_default(agent: Agent) -> Non
 
 
 def test_engines_are_named(agent: Agent) -> None:
-    assert agent.engines == {"heap": "tracemalloc", "stacks": "python"}
+    native = not heap_native.unusable()
+    assert agent.engines == {"heap": "native" if native else "tracemalloc", "stacks": "python"}
+    assert bool(agent.fallbacks) == (not native)
     assert Agent(Config(heap=False)).engines == {"heap": "off", "stacks": "python"}
+
+
+def test_without_the_native_engine_there_is_tracemalloc_and_a_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(heap_native, "unusable", lambda: "it was not built")
+    agent = Agent(Config())
+    assert agent.engines["heap"] == "tracemalloc"
+    assert agent.fallbacks == {"heap": "it was not built"}
+    agent.start()
+    comments = agent.capture("heap").comments
+    agent.stop()
+    assert "the native heap engine is not used: it was not built" in comments
+    chosen = Agent(Config(heap_engine="tracemalloc"))
+    assert chosen.fallbacks == {}, "that is no fallback but a wish"
+
+
+def test_the_native_engine_is_refused_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heap_native, "unusable", lambda: "it was not built")
+    with pytest.raises(ConfigError, match=r"cannot be used: it was not built\. "):
+        Agent(Config(heap_engine="native"))
 
 
 def test_an_unknown_profile_is_told_with_those_there_are(agent: Agent) -> None:
@@ -72,7 +96,6 @@ def test_a_capture_before_start_and_after_stop_says_what_to_do() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"heap_engine": "native"}, "no native heap engine, use 'auto' or 'tracemalloc'"),
         ({"stack_engine": "native"}, "no native stack engine, use 'auto' or 'python'"),
     ],
 )
@@ -107,7 +130,7 @@ def test_a_start_that_fails_half_way_leaves_nothing_on(monkeypatch: pytest.Monke
     def no_threads(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    agent = Agent(Config())
+    agent = Agent(Config(heap_sample_bytes=1))
     monkeypatch.setattr(threading.Thread, "start", no_threads)
     with pytest.raises(RuntimeError, match="can't start new thread"):
         agent.start()

@@ -13,7 +13,7 @@ import pytest
 import pyprof_agent
 from pyprof_agent import ConfigError, NotRunningError, UnknownProfileError
 from pyprof_agent.formats.pprof import decode
-from tests.support import run_python
+from tests.support import HEAP_ENGINES, run_python
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
 
@@ -92,7 +92,8 @@ def test_record_writes_the_profile_of_a_block(tmp_path: Path) -> None:
     )
 
 
-def test_record_of_the_heap_is_the_growth_in_the_block() -> None:
+def test_record_of_the_heap_is_the_growth_in_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYPROF_AGENT_HEAP_SAMPLE_BYTES", "1")
     with pyprof_agent.record(name="heap") as recording:
         kept = [bytes(1000) for _ in range(1000)]
     assert recording.profile.total("inuse_space") >= 1_000_000
@@ -131,7 +132,7 @@ FORK = """
 import os, sys, threading, time
 import pyprof_agent
 
-agent = pyprof_agent.start(stack_hz=200)
+agent = pyprof_agent.start(stack_hz=200, heap_sample_bytes=1)
 kept = [bytes(1000) for _ in range(1000)]
 stop = threading.Event()
 
@@ -208,23 +209,35 @@ def test_forks_from_many_threads_neither_hang_nor_fail() -> None:
 
 
 REENTRANT = """
-import os, signal, pyprof_agent
+import os, signal, sys, time, pyprof_agent
 
-agent = pyprof_agent.start(max_frames=1)
-taken = []
-signal.signal(signal.SIGALRM, lambda *_: taken.append(agent.capture("heap")))
+agent = pyprof_agent.start(max_frames=1, heap_engine=sys.argv[1], heap_sample_bytes=1)
+busy = inside = 0
+
+def handler(*_):
+    global inside
+    if busy == 1:  # a capture takes longer than the time to the next signal
+        agent.capture("heap")
+        inside += 1
+
+signal.signal(signal.SIGALRM, handler)
 kept = [[number] for number in range(100_000)]
-for _ in range(3):
-    signal.setitimer(signal.ITIMER_REAL, 0.05)
+end = time.monotonic() + 20
+while inside < 20 and time.monotonic() < end:
+    signal.setitimer(signal.ITIMER_REAL, 0.0001 * (inside + 1))
+    busy += 1
     agent.capture("heap")
+    busy -= 1
     agent.capture("wall")
-print("done", len(taken) > 0)
+signal.setitimer(signal.ITIMER_REAL, 0)
+print("done", inside > 0)
 """
 
 
 @posix
-def test_a_signal_handler_may_ask_for_a_profile_in_the_middle_of_one() -> None:
-    assert run_python(REENTRANT, timeout=30).stdout == "done True\n"
+@pytest.mark.parametrize("engine", HEAP_ENGINES)
+def test_a_signal_handler_may_ask_for_a_profile_in_the_middle_of_one(engine: str) -> None:
+    assert run_python(REENTRANT, engine, timeout=60).stdout == "done True\n"
 
 
 @posix

@@ -75,6 +75,7 @@ def page(
     url: str,
     profiles: Sequence[str],
     engines: Mapping[str, str],
+    fallbacks: Mapping[str, str],
     stats: Mapping[str, Mapping[str, float]],
     cmdline: bool,
 ) -> str:
@@ -83,6 +84,7 @@ def page(
     url: of this very page, ending in `/`
     profiles: names of the profiles that can be had
     engines: the engine of each source
+    fallbacks: why an engine is not the native one
     stats: numbers of each source
     cmdline: whether the command line is served
     """
@@ -94,6 +96,7 @@ def page(
         if name.partition("?")[0] in profiles
     ] or [f"curl '{url}goroutine?debug=2'"]
     facts = [(f"{room} engine", engine) for room, engine in engines.items()]
+    facts += [(f"{room}: not native because", why) for room, why in fallbacks.items()]
     facts += [
         (f"{room}: {key.replace('_', ' ')}", f"{value:,.10g}")
         for room, numbers in stats.items()

@@ -44,6 +44,7 @@ class TracemallocHeap:
 
     names: where frames come from
     max_frames: depth of the stacks, 1 to 1024
+    reason: why it is this engine and not the native one; empty if it was asked for
     now: the clock, Unix time in nanoseconds
     """
 
@@ -54,10 +55,12 @@ class TracemallocHeap:
         names: FrameNames,
         *,
         max_frames: int,
+        reason: str = "",
         now: Callable[[], int] = time.time_ns,
     ) -> None:
         self._names = names
         self._max_frames = max_frames
+        self._reason = reason
         self._now = now
         # Guards all below. Re-entrant: a signal handler or a finalizer may ask for a profile in
         # the middle of one.
@@ -76,7 +79,8 @@ class TracemallocHeap:
             if self._owns_tracing:
                 _LOG.info(
                     "heap engine tracemalloc: exact, and 2 to 90 times slower on code "
-                    "that allocates much; switch it off with heap=False"
+                    "that allocates much; switch it off with heap=False%s",
+                    f". The native engine is not used: {self._reason}" if self._reason else "",
                 )
                 tracemalloc.start(self._max_frames)
 
@@ -119,6 +123,7 @@ class TracemallocHeap:
             comments=(
                 f"heap engine: tracemalloc, every allocation since its start, {limit} frames",
                 "alloc_objects and alloc_space are lower bounds: what a snapshot saw alive",
+                *([f"the native heap engine is not used: {self._reason}"] if self._reason else []),
             ),
         )
 

@@ -12,18 +12,22 @@ import httpx
 import pytest
 
 from tests.conftest import GoPprof
-from tests.support import EXAMPLES, free_port, get, running
+from tests.support import EXAMPLES, HEAP_ENGINES, free_port, get, running
 
 ALLOCATING_LINE = "envelope = ENVELOPE.pack(self.sent, time.time_ns(), self._topic)"
 
 
-@pytest.fixture(scope="module")
-def service() -> Iterator[str]:
-    """The leaky service, its receiver gone and 20,000 messages sent; its base URL."""
+@pytest.fixture(scope="module", params=HEAP_ENGINES)
+def service(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The leaky service, its receiver gone and 20,000 messages sent; its base URL.
+
+    Every block is a sample, so that the numbers are exact with either engine.
+    """
+    env = {"PYPROF_AGENT_HEAP_ENGINE": request.param, "PYPROF_AGENT_HEAP_SAMPLE_BYTES": "1"}
     port = free_port()
     base = f"http://127.0.0.1:{port}"
     command = [sys.executable, str(EXAMPLES / "leaky_service.py"), "--port", str(port)]
-    with running(command, ready=f"{base}/ping"):
+    with running(command, ready=f"{base}/ping", env=env):
         httpx.delete(f"{base}/receiver")
         httpx.post(f"{base}/messages?count=20000", timeout=60)
         yield base

@@ -28,7 +28,9 @@ def test_every_worker_samples_itself(kind: str) -> None:
     if "gunicorn" in kind:
         command += ["--worker-class=uvicorn_worker.UvicornWorker", "--graceful-timeout=5"]
     base = f"http://127.0.0.1:{port}"
-    with running(command, ready=base) as process:
+    # The examples allocate little: every block is a sample.
+    env = {"PYPROF_AGENT_HEAP_SAMPLE_BYTES": "1"}
+    with running(command, ready=base, env=env) as process:
         for _ in range(4):  # whichever worker answers
             assert decode(get(f"{base}/debug/pprof/heap")).total("inuse_space") > 0
             profile = decode(get(f"{base}/debug/pprof/wall?seconds=1"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -28,7 +29,7 @@ def client_of(app: ASGIApp, peer: tuple[str, int] = LOCAL) -> TestClient:
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
     """A client of an application that serves an agent of its own, heap included."""
-    agent = Agent(Config(stack_hz=200))
+    agent = Agent(Config(stack_hz=200, heap_sample_bytes=1))  # every block is a sample
     agent.start()
     with client_of(make_asgi_app(agent)) as client:
         yield client
@@ -233,7 +234,19 @@ def test_the_index_lists_every_profile_with_its_description(client: TestClient) 
         assert f'<a href="{name}">{name}</a>' in answer.text
     assert "cmdline" not in answer.text
     assert "go tool pprof -http=: &#x27;http://testserver/heap&#x27;" in answer.text
-    assert "tracemalloc" in answer.text
+    assert re.search("heap engine</th><td>(native|tracemalloc)</td>", answer.text)
+
+
+def test_the_index_says_why_an_engine_is_not_the_native_one() -> None:
+    page = index.page(
+        url="http://testserver/",
+        profiles=["heap"],
+        engines={"heap": "tracemalloc"},
+        fallbacks={"heap": "it was <not> built"},
+        stats={},
+        cmdline=False,
+    )
+    assert "<th>heap: not native because</th><td>it was &lt;not&gt; built</td>" in page
 
 
 def test_every_profile_of_the_agent_has_a_description(client: TestClient) -> None:

@@ -1,0 +1,23 @@
+from types import CodeType
+from typing import NewType, TypeVar
+
+_Snapshot = NewType("_Snapshot", object)
+_T = TypeVar("_T")
+
+MAX_FRAMES: int
+MARKER_CUT: int
+MARKER_NO_GIL: int
+MARKER_NO_FRAME: int
+MARKER_OVERFLOW: int
+
+def heap_start(sample_bytes: float, max_frames: int, /) -> None: ...
+def heap_stop() -> None: ...
+def heap_repair() -> bool: ...
+def heap_snapshot(
+    first_node: int, /
+) -> tuple[_Snapshot, int, list[tuple[CodeType | None, int]]]: ...
+def heap_rows(
+    snapshot: _Snapshot, start: int, stop: int, frames: list[_T], /
+) -> list[tuple[tuple[_T, ...], tuple[int, int, int, int]]]: ...
+def heap_stats() -> dict[str, int]: ...
+def own_stack(limit: int, /) -> list[tuple[CodeType, int]]: ...

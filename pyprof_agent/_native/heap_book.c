@@ -1,0 +1,340 @@
+#include "frames.h" /* first, as Python.h sets what the system's headers show */
+
+#include "heap_book.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_NODES (1u << 18) /* about 18 MB in all when full */
+
+_Atomic uint8_t heap_filter[1u << HEAP_FILTER_BITS];
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* All of it is guarded by `lock`. Under it only memory is read and written, and counts of
+   references are raised while the GIL is held. */
+static struct {
+    bool open;
+    uint32_t run;
+    double mean;
+    int max_frames;
+    struct stack_table stacks;
+    struct live_set live;
+    struct heap_bucket *buckets;
+    uint32_t bucket_count;
+    uint32_t bucket_capacity;
+    uint32_t *bucket_of; /* by node; plus one, as 0 is none */
+    uint32_t bucket_of_capacity;
+    uint32_t overflow_node;
+    uint64_t samples;
+    uint64_t dropped;
+    uint64_t overflowed;
+    struct position positions[HEAP_MAX_FRAMES];
+} book;
+
+void
+heap_book_lock(void)
+{
+    pthread_mutex_lock(&lock);
+}
+
+void
+heap_book_unlock(void)
+{
+    pthread_mutex_unlock(&lock);
+}
+
+static uint32_t
+marker_node(uint32_t parent, enum heap_marker marker)
+{
+    bool made;
+    return stack_table_intern(&book.stacks, parent, NULL, (int32_t)marker, &made);
+}
+
+static void
+clear_filter(void)
+{
+    for (size_t slot = 0; slot < sizeof heap_filter / sizeof *heap_filter; slot++) {
+        atomic_store_explicit(&heap_filter[slot], 0, memory_order_relaxed);
+    }
+}
+
+static void
+release(void)
+{
+    stack_table_free(&book.stacks);
+    live_set_free(&book.live);
+    free(book.buckets);
+    free(book.bucket_of);
+    uint32_t run = book.run;
+    memset(&book, 0, sizeof book);
+    book.run = run;
+    clear_filter();
+}
+
+bool
+heap_book_open(double mean, int max_frames)
+{
+    heap_book_lock();
+    book.open = stack_table_init(&book.stacks, MAX_NODES) && live_set_init(&book.live);
+    if (book.open) {
+        book.run++;
+        book.mean = mean;
+        book.max_frames = max_frames;
+        book.overflow_node = marker_node(STACK_ROOT, HEAP_MARKER_OVERFLOW);
+    }
+    else {
+        release();
+    }
+    bool open = book.open;
+    heap_book_unlock();
+    return open;
+}
+
+void
+heap_book_close(void)
+{
+    heap_book_lock();
+    struct stack_node *nodes = book.stacks.nodes;
+    uint32_t count = book.stacks.count;
+    book.stacks.nodes = NULL;
+    release();
+    heap_book_unlock();
+    for (uint32_t id = 1; id < count; id++) {
+        Py_XDECREF((PyObject *)nodes[id].code); /* may run any code, so not under the lock */
+    }
+    free(nodes);
+}
+
+/* The node of the calling thread's stack; STACK_NONE if there is no room. */
+static uint32_t
+own_node(void)
+{
+    const PyThreadState *thread = frames_own_thread();
+    if (thread == NULL) {
+        return marker_node(STACK_ROOT, HEAP_MARKER_NO_GIL);
+    }
+    bool cut;
+    int count = frames_collect(thread, book.positions, book.max_frames, &cut);
+    if (count == 0) {
+        return marker_node(STACK_ROOT, HEAP_MARKER_NO_FRAME);
+    }
+    uint32_t node = cut ? marker_node(STACK_ROOT, HEAP_MARKER_CUT) : STACK_ROOT;
+    while (count > 0 && node != STACK_NONE) {
+        const struct position *position = &book.positions[--count];
+        bool made;
+        node = stack_table_intern(&book.stacks, node, position->code, position->instruction, &made);
+        if (made) {
+            Py_INCREF(position->code); /* we hold the GIL, as there is a thread state */
+        }
+    }
+    return node;
+}
+
+/* The bucket of a node, as an index; STACK_NONE without memory. */
+static uint32_t
+bucket_of(uint32_t node)
+{
+    if (book.bucket_of_capacity < book.stacks.capacity) {
+        uint32_t *larger = realloc(book.bucket_of, book.stacks.capacity * sizeof *larger);
+        if (larger == NULL) {
+            return STACK_NONE;
+        }
+        uint32_t added = book.stacks.capacity - book.bucket_of_capacity;
+        memset(larger + book.bucket_of_capacity, 0, added * sizeof *larger);
+        book.bucket_of = larger;
+        book.bucket_of_capacity = book.stacks.capacity;
+    }
+    if (book.bucket_of[node] == 0) {
+        if (book.bucket_count == book.bucket_capacity) {
+            uint32_t capacity = book.bucket_capacity ? book.bucket_capacity * 2 : 256;
+            struct heap_bucket *larger = realloc(book.buckets, capacity * sizeof *larger);
+            if (larger == NULL) {
+                return STACK_NONE;
+            }
+            book.buckets = larger;
+            book.bucket_capacity = capacity;
+        }
+        book.buckets[book.bucket_count] = (struct heap_bucket){.node = node};
+        book.bucket_of[node] = ++book.bucket_count;
+    }
+    return book.bucket_of[node] - 1;
+}
+
+/* A block of S bytes is sampled with probability 1 - exp(-S / mean), so it stands for the
+   inverse of that many blocks: as in Go, runtime/pprof scaleHeapSample. */
+static void
+add_weight(size_t size, uint64_t *objects, uint64_t *bytes)
+{
+    double weight = -1 / expm1(-(double)size / book.mean);
+    *objects += (uint64_t)llround(weight * HEAP_OBJECT_UNIT);
+    *bytes += (uint64_t)llround(weight * (double)size * HEAP_BYTE_UNIT);
+}
+
+static bool
+add_live(struct live_block block)
+{
+    if (!live_set_add(&book.live, block)) {
+        return false;
+    }
+    _Atomic uint8_t *filter = heap_filter_of((void *)block.address);
+    uint8_t value = atomic_load_explicit(filter, memory_order_relaxed);
+    if (value < UINT8_MAX) {
+        atomic_store_explicit(filter, value + 1, memory_order_relaxed);
+    }
+    return true;
+}
+
+void
+heap_book_allocated(void *address, size_t size)
+{
+    heap_book_lock();
+    if (book.open) {
+        uint32_t node = own_node();
+        if (node == STACK_NONE) {
+            node = book.overflow_node;
+            book.overflowed++;
+        }
+        uint32_t bucket = bucket_of(node);
+        struct live_block block = {(uintptr_t)address, size, bucket, book.run};
+        if (bucket != STACK_NONE && add_live(block)) {
+            book.samples++;
+            add_weight(size, &book.buckets[bucket].alloc_objects,
+                       &book.buckets[bucket].alloc_bytes);
+        }
+        else {
+            book.dropped++;
+        }
+    }
+    heap_book_unlock();
+}
+
+static void
+count_freed(struct live_block block)
+{
+    struct heap_bucket *bucket = &book.buckets[block.bucket];
+    add_weight(block.size, &bucket->free_objects, &bucket->free_bytes);
+}
+
+static bool
+take_live(void *address, struct live_block *block)
+{
+    if (!book.open || !live_set_take(&book.live, address, block)) {
+        return false;
+    }
+    _Atomic uint8_t *filter = heap_filter_of(address);
+    uint8_t value = atomic_load_explicit(filter, memory_order_relaxed);
+    if (value < UINT8_MAX) {
+        atomic_store_explicit(filter, value - 1, memory_order_relaxed);
+    }
+    return true;
+}
+
+void
+heap_book_free(void *address)
+{
+    struct live_block block;
+    heap_book_lock();
+    if (take_live(address, &block)) {
+        count_freed(block);
+    }
+    heap_book_unlock();
+}
+
+bool
+heap_book_take(void *address, struct live_block *block)
+{
+    heap_book_lock();
+    bool taken = take_live(address, block);
+    heap_book_unlock();
+    return taken;
+}
+
+void
+heap_book_freed(struct live_block block)
+{
+    heap_book_lock();
+    if (book.open && block.run == book.run) {
+        count_freed(block);
+    }
+    heap_book_unlock();
+}
+
+void
+heap_book_put_back(struct live_block block)
+{
+    heap_book_lock();
+    if (book.open && block.run == book.run && !add_live(block)) {
+        count_freed(block);
+        book.dropped++;
+    }
+    heap_book_unlock();
+}
+
+void
+heap_book_free_all(void)
+{
+    heap_book_lock();
+    for (size_t slot = 0; slot < book.live.slots; slot++) {
+        if (book.live.blocks[slot].address != 0) {
+            count_freed(book.live.blocks[slot]);
+            book.live.blocks[slot].address = 0;
+        }
+    }
+    book.live.count = 0;
+    clear_filter();
+    heap_book_unlock();
+}
+
+bool
+heap_book_copy(struct heap_snapshot *snapshot)
+{
+    heap_book_lock();
+    size_t nodes = book.stacks.count * sizeof *snapshot->nodes;
+    size_t buckets = book.bucket_count * sizeof *snapshot->buckets;
+    snapshot->node_count = book.stacks.count;
+    snapshot->bucket_count = book.bucket_count;
+    snapshot->nodes = malloc(nodes + 1);
+    snapshot->buckets = malloc(buckets + 1);
+    bool copied = snapshot->nodes != NULL && snapshot->buckets != NULL;
+    if (copied && nodes > 0) {
+        memcpy(snapshot->nodes, book.stacks.nodes, nodes);
+    }
+    if (copied && buckets > 0) {
+        memcpy(snapshot->buckets, book.buckets, buckets);
+    }
+    heap_book_unlock();
+    if (!copied) {
+        heap_snapshot_free(snapshot);
+    }
+    return copied;
+}
+
+void
+heap_snapshot_free(struct heap_snapshot *snapshot)
+{
+    free(snapshot->nodes);
+    free(snapshot->buckets);
+    *snapshot = (struct heap_snapshot){0};
+}
+
+struct heap_stats
+heap_book_stats(void)
+{
+    heap_book_lock();
+    struct heap_stats stats = {
+        .samples = book.samples,
+        .live = book.live.count,
+        .dropped = book.dropped,
+        .overflowed = book.overflowed,
+        .stacks = book.bucket_count,
+        .nodes = book.stacks.count,
+        .bytes = sizeof book + sizeof heap_filter + stack_table_bytes(&book.stacks)
+                 + live_set_bytes(&book.live) + book.bucket_capacity * sizeof *book.buckets
+                 + book.bucket_of_capacity * sizeof *book.bucket_of,
+    };
+    heap_book_unlock();
+    return stats;
+}

@@ -1,0 +1,105 @@
+/* The books of the heap sampler: which sampled blocks are alive, and four counters a stack. */
+#ifndef PYPROF_HEAP_BOOK_H
+#define PYPROF_HEAP_BOOK_H
+
+#include "live_set.h"
+#include "stack_table.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Nodes of the book's table without code, by their `instruction`. */
+enum heap_marker {
+    HEAP_MARKER_CUT = 1,      /* root of a stack that was deeper than max_frames */
+    HEAP_MARKER_NO_GIL = 2,   /* allocated by a thread that did not hold the GIL */
+    HEAP_MARKER_NO_FRAME = 3, /* allocated outside of any Python function */
+    HEAP_MARKER_OVERFLOW = 4, /* stacks that came after the table was full */
+};
+
+#define HEAP_MAX_FRAMES 1024
+
+/* Counters are fixed-point: sums are exact, so what has all been freed is zero in use, in
+   whatever order. Room for 2^52 objects and 2^59 bytes: 10 GB/s for a year is 2^58. */
+#define HEAP_OBJECT_UNIT 4096
+#define HEAP_BYTE_UNIT 32
+
+/* What the sampled blocks of a stack stand for; each only grows. */
+struct heap_bucket {
+    uint64_t alloc_objects; /* in 1/HEAP_OBJECT_UNIT */
+    uint64_t alloc_bytes;   /* in 1/HEAP_BYTE_UNIT */
+    uint64_t free_objects;
+    uint64_t free_bytes;
+    uint32_t node;
+};
+
+struct heap_snapshot {
+    struct stack_node *nodes; /* codes are borrowed, and valid until the book is closed */
+    struct heap_bucket *buckets;
+    uint32_t node_count;
+    uint32_t bucket_count;
+};
+
+struct heap_stats {
+    uint64_t samples;    /* blocks sampled */
+    uint64_t live;       /* of them alive */
+    uint64_t dropped;    /* not booked: no memory */
+    uint64_t overflowed; /* booked on HEAP_MARKER_OVERFLOW */
+    uint64_t stacks;
+    uint64_t nodes;
+    uint64_t bytes;      /* memory of the book itself */
+};
+
+/* Open an empty book; false without memory. Called with the GIL held.
+   mean: bytes between two samples; max_frames: 1 to HEAP_MAX_FRAMES */
+bool heap_book_open(double mean, int max_frames);
+
+/* Forget everything, and give the code objects back. Called with the GIL held. */
+void heap_book_close(void);
+
+/* Book a block at the calling thread's stack. Does nothing if the book is closed. */
+void heap_book_allocated(void *address, size_t size);
+
+/* Book that a block is about to be freed, if it is ours. */
+void heap_book_free(void *address);
+
+/* The same in two steps, for a block that is about to be reallocated, which may fail: take it
+   out (false if it is none of ours), then book it as freed or put it back. */
+bool heap_book_take(void *address, struct live_block *block);
+void heap_book_freed(struct live_block block);
+void heap_book_put_back(struct live_block block);
+
+/* Book all that is alive as freed. */
+void heap_book_free_all(void);
+
+/* A copy of everything; false without memory. */
+bool heap_book_copy(struct heap_snapshot *snapshot);
+void heap_snapshot_free(struct heap_snapshot *snapshot);
+
+struct heap_stats heap_book_stats(void);
+
+/* Around a fork, so that the child finds the lock free and the books in order. */
+void heap_book_lock(void);
+void heap_book_unlock(void);
+
+/* How many live blocks hash here, up to 255, which stays: a byte that nearly always is zero, and
+   then the block of that address is not ours. */
+#define HEAP_FILTER_BITS 17
+extern _Atomic uint8_t heap_filter[1u << HEAP_FILTER_BITS];
+
+static inline _Atomic uint8_t *
+heap_filter_of(const void *address)
+{
+    return &heap_filter[live_set_hash((uintptr_t)address) >> (64 - HEAP_FILTER_BITS)];
+}
+
+/* May be true for a block that is not sampled, never false for one that is. No fence is needed:
+   who frees a block has synchronised with who allocated it. */
+static inline bool
+heap_book_may_have(const void *address)
+{
+    return atomic_load_explicit(heap_filter_of(address), memory_order_relaxed) != 0;
+}
+
+#endif

@@ -1,0 +1,40 @@
+/* Interned stacks: a tree of frames from the root to the leaf, each stack a node of it. */
+#ifndef PYPROF_STACK_TABLE_H
+#define PYPROF_STACK_TABLE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define STACK_ROOT 0u          /* the empty stack */
+#define STACK_NONE UINT32_MAX  /* the table is full, or there is no memory */
+
+struct stack_node {
+    void *code;          /* NULL for a marker */
+    int32_t instruction; /* of a marker: which one */
+    uint32_t parent;     /* its caller's node */
+};
+
+/* Not thread-safe: its owner has a lock. Nodes are never removed or changed. */
+struct stack_table {
+    struct stack_node *nodes;
+    uint32_t *index; /* hash table of node ids; 0 is empty */
+    uint32_t count;
+    uint32_t capacity;
+    uint32_t slots; /* a power of two */
+    uint32_t limit;
+};
+
+/* An empty table of at most `limit` nodes; false without memory. */
+bool stack_table_init(struct stack_table *table, uint32_t limit);
+void stack_table_free(struct stack_table *table);
+
+/* The node below `parent` for this frame, made if it is not there (then `*made` is set);
+   STACK_NONE if that cannot be. */
+uint32_t stack_table_intern(struct stack_table *table, uint32_t parent, void *code,
+                            int32_t instruction, bool *made);
+
+/* Bytes of memory it has. */
+size_t stack_table_bytes(const struct stack_table *table);
+
+#endif

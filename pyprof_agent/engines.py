@@ -1,0 +1,59 @@
+"""Which engine samples the heap and which the stacks, and why it is not the native one."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from pyprof_agent.config import Config
+from pyprof_agent.errors import ConfigError
+from pyprof_agent.profile import Profile
+from pyprof_agent.sources import heap_native
+from pyprof_agent.sources.heap_tracemalloc import TracemallocHeap
+from pyprof_agent.sources.naming import FrameNames
+from pyprof_agent.sources.stacks_python import DEFAULT_HZ, PythonStacks
+
+
+class Source(Protocol):
+    """What every engine has."""
+
+    name: str
+
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+    def snapshot(self) -> Profile: ...
+    def stats(self) -> dict[str, float]: ...
+    def before_fork(self) -> None: ...
+    def after_fork(self, *, child: bool) -> None: ...
+
+
+def heap_engine(config: Config, names: FrameNames) -> tuple[Source, str]:
+    """The heap engine, and why it is not the native one where that was not ruled out.
+
+    Raises ConfigError where the native engine is asked for and cannot be used.
+    """
+    reason = "" if config.heap_engine == "tracemalloc" else heap_native.unusable()
+    if reason and config.heap_engine == "native":
+        raise ConfigError(
+            f"heap_engine is 'native'; the native heap engine cannot be used: {reason}. "
+            "Use 'auto' or 'tracemalloc'"
+        )
+    if reason or config.heap_engine == "tracemalloc":
+        return TracemallocHeap(names, max_frames=config.max_frames, reason=reason), reason
+    engine = heap_native.NativeHeap(
+        names, sample_bytes=config.heap_sample_bytes, max_frames=config.max_frames
+    )
+    return engine, ""
+
+
+def stack_engine(config: Config, names: FrameNames) -> Source:
+    """The stack engine.
+
+    Raises ConfigError where the native engine is asked for.
+    """
+    if config.stack_engine == "native":
+        raise ConfigError(
+            "stack_engine is 'native'; this build has no native stack engine, "
+            "use 'auto' or 'python'"
+        )
+    hz = DEFAULT_HZ if config.stack_hz is None else config.stack_hz
+    return PythonStacks(names, max_frames=config.max_frames, hz=hz)

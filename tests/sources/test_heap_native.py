@@ -1,0 +1,439 @@
+"""The native heap engine: unbiased, attributed to the right line, bounded, harmless."""
+
+from __future__ import annotations
+
+import gc
+import math
+import random
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from pyprof_agent.errors import ConfigError, NotRunningError
+from pyprof_agent.profile import Frame, Profile, Sample
+from pyprof_agent.sources import heap_native
+from pyprof_agent.sources.heap_native import NativeHeap
+from pyprof_agent.sources.naming import FrameNames
+from tests.support import run_python
+
+pytestmark = pytest.mark.skipif(bool(heap_native.unusable()), reason=heap_native.unusable())
+
+HERE = __name__
+ALLOC_OBJECTS, ALLOC_SPACE, INUSE_OBJECTS, INUSE_SPACE = range(4)
+
+
+def engine(sample_bytes: int = 1, max_frames: int = 128) -> NativeHeap:
+    return NativeHeap(FrameNames(), sample_bytes=sample_bytes, max_frames=max_frames)
+
+
+@pytest.fixture
+def every_block() -> Iterator[NativeHeap]:
+    """An engine that samples every allocation, so that its numbers are exact."""
+    heap = engine(sample_bytes=1)
+    heap.start()
+    yield heap
+    heap.stop()
+
+
+@pytest.fixture
+def sampling() -> Iterator[NativeHeap]:
+    """An engine that samples a block in 64 KiB."""
+    heap = engine(sample_bytes=65536)
+    heap.start()
+    yield heap
+    heap.stop()
+
+
+def total(profile: Profile, function: str) -> list[float]:
+    """The values of all rows with `function` of this module in their stack, added up."""
+    rows = [
+        sample.values
+        for sample in profile.samples
+        if any(frame.function == f"{HERE}.{function}" for frame in sample.stack)
+    ]
+    return [sum(column) for column in zip(*rows, strict=True)] or [0, 0, 0, 0]
+
+
+def block(payload: int) -> object:
+    """An object of 33 bytes more than `payload`, or of 16 for -17, in one allocation."""
+    return object() if payload == -17 else bytes(payload)
+
+
+def keep(kept: list[object], payloads: list[int]) -> None:
+    """Put objects into a list that is long enough already; the integers are there already."""
+    for place, payload in enumerate(payloads):
+        kept[place] = block(payload)
+
+
+def payloads(sizes: list[int]) -> list[int]:
+    return [size - 33 for size in sizes]
+
+
+@pytest.mark.parametrize("size", [16, 34, 100, 512, 513, 5000, 1_000_000])
+def test_with_a_sample_for_every_byte_the_numbers_are_exact(
+    every_block: NativeHeap, size: int
+) -> None:
+    kept: list[object] = [None] * 50
+    before = total(every_block.snapshot(), "block")
+    keep(kept, payloads([size] * 50))
+    held = total(every_block.snapshot(), "block")
+    kept.clear()
+    freed = total(every_block.snapshot(), "block")
+    assert before == [0, 0, 0, 0]
+    # With R = 1 a block of 16 bytes is sampled with probability 1 - exp(-16), and so on.
+    assert held == [50, 50 * size, 50, 50 * size]
+    assert freed == [50, 50 * size, 0, 0]
+
+
+def test_blocks_are_attributed_to_the_line_that_allocates(every_block: NativeHeap) -> None:
+    kept = make_blocks(100)
+    rows = [
+        sample
+        for sample in every_block.snapshot().samples
+        if sample.stack[0].function == f"{HERE}.make_blocks" and sample.values[INUSE_SPACE] > 5000
+    ]
+    (row,) = rows
+    assert row.stack[0].filename == __file__
+    assert row.stack[0].line == make_blocks.__code__.co_firstlineno + 3
+    assert row.stack[1].function == f"{HERE}.test_blocks_are_attributed_to_the_line_that_allocates"
+    assert row.values[INUSE_OBJECTS:] == (100, 100 * sys.getsizeof(kept[0]))
+
+
+def make_blocks(count: int) -> list[bytes]:
+    kept = []
+    for _ in range(count):
+        block = bytes(95)
+        kept.append(block)
+    return kept
+
+
+@pytest.mark.parametrize("start", [10, 400, 600, 100_000])
+@pytest.mark.parametrize("end", [10, 400, 600, 100_000])
+def test_a_resized_block_counts_with_its_new_size(
+    every_block: NativeHeap, start: int, end: int
+) -> None:
+    kept = resize(start, end)
+    held = total(every_block.snapshot(), "resize")
+    assert held[INUSE_OBJECTS:] == [2, sys.getsizeof(kept)]
+    del kept
+    assert total(every_block.snapshot(), "resize")[INUSE_OBJECTS:] == [0, 0]
+
+
+def resize(start: int, end: int) -> bytearray:
+    buffer = bytearray(start)
+    if end > start:
+        buffer.extend(b"x" * (end - start))
+    else:
+        del buffer[end:]
+    return buffer
+
+
+def test_the_lists_that_append_grows_are_seen(sampling: NativeHeap) -> None:
+    kept = append_lists(50_000)
+    held = total(sampling.snapshot(), "append_lists")
+    expected = sum(map(sys.getsizeof, kept)) + sys.getsizeof(kept)
+    assert held[INUSE_SPACE] == pytest.approx(expected, rel=6 * relative_error(expected, 65536))
+
+
+def append_lists(count: int) -> list[list[None]]:
+    kept = []
+    for _ in range(count):
+        row: list[None] = []
+        for _ in range(20):
+            row.append(None)  # noqa: PERF401, the way that resizes
+        kept.append(row)
+    return kept
+
+
+def relative_error(space: float, sample_bytes: float) -> float:
+    """Standard error of an estimate of `space` bytes in small blocks, of that many bytes."""
+    return math.sqrt(sample_bytes / space)
+
+
+def exact_error(sizes: list[int], sample_bytes: float) -> float:
+    """Standard error of the estimate of the sum of `sizes`: each block is sampled with
+    probability p and then counts size / p, so its variance is size^2 (1 - p) / p."""
+    variance = 0.0
+    for size in sizes:
+        probability = -math.expm1(-size / sample_bytes)
+        variance += size * size * (1 - probability) / probability
+    return math.sqrt(variance)
+
+
+LIVE_SETS = {
+    "16 bytes": [16] * 60_000,
+    "mixed small": [random.Random(1).randrange(34, 513) for _ in range(20_000)],
+    "around the limit of pymalloc": [size for size in range(500, 525) for _ in range(200)],
+    "large": [random.Random(2).randrange(20_000, 3_000_000) for _ in range(40)],
+    "all sizes": [int(2 ** random.Random(n).uniform(5.1, 22)) for n in range(200)],
+}
+
+
+@pytest.mark.parametrize("name", LIVE_SETS)
+def test_the_estimate_of_a_known_live_set_is_unbiased(name: str) -> None:
+    sizes, sample_bytes, runs = LIVE_SETS[name], 32768, 20
+    truth, error = sum(sizes), exact_error(sizes, sample_bytes)
+    lengths = payloads(sizes)
+    estimates = []
+    for _ in range(runs):
+        kept: list[object] = [None] * len(sizes)
+        heap = engine(sample_bytes)
+        heap.start()
+        keep(kept, lengths)
+        estimates.append(total(heap.snapshot(), "block")[INUSE_SPACE])
+        kept.clear()
+        assert total(heap.snapshot(), "block")[INUSE_OBJECTS:] == [0, 0]
+        heap.stop()
+    # Of 100 runs of a right sampler one has an estimate outside of these bounds, by the normal
+    # distribution: 20 estimates and 5 live sets.
+    assert all(abs(estimate - truth) < 4.5 * error + 1 for estimate in estimates)
+    assert abs(sum(estimates) / runs - truth) < 3.5 * error / math.sqrt(runs) + 1
+
+
+def test_the_weights_are_those_of_go() -> None:
+    # By runtime/pprof's scaleHeapSample four blocks of 1 KiB at 512 KiB weigh 2050 and 2099200.
+    heap = engine(sample_bytes=524288)
+    heap.start()
+    try:
+        kept: list[object] = []
+        held = [0.0] * 4
+        while held[INUSE_OBJECTS] < 2050:
+            more: list[object] = [None] * 10
+            keep(more, payloads([1024] * 10))
+            kept.append(more)
+            held = total(heap.snapshot(), "block")
+        assert held[INUSE_OBJECTS:] == [2050, 2099200]
+    finally:
+        heap.stop()
+
+
+def test_deeper_stacks_are_cut_at_the_root_with_a_marker() -> None:
+    heap = engine(max_frames=3)
+    heap.start()
+    try:
+        kept = descend(10)
+        deep = [
+            sample
+            for sample in heap.snapshot().samples
+            if sample.stack[0].function == f"{HERE}.descend" and sample.values[INUSE_SPACE] > 5000
+        ]
+    finally:
+        heap.stop()
+    (row,) = deep
+    assert [frame.function for frame in row.stack] == [
+        f"{HERE}.descend",
+        f"{HERE}.descend",
+        f"{HERE}.descend",
+        "<deeper frames cut off>",
+    ]
+    assert len(kept) == 6000
+
+
+def descend(depth: int) -> bytes:
+    return bytes(6000) if depth == 0 else descend(depth - 1)
+
+
+def test_ten_thousand_deep_recursion_is_sampled() -> None:
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(20_000)
+    heap = engine()
+    heap.start()
+    try:
+        kept = descend(10_000)
+        assert total(heap.snapshot(), "descend")[INUSE_SPACE] >= len(kept)
+    finally:
+        heap.stop()
+        sys.setrecursionlimit(limit)
+
+
+def numbers(count: int) -> Iterator[bytes]:
+    for _ in range(count):
+        yield bytes(700)
+
+
+async def awaited() -> bytes:
+    return bytes(1700)
+
+
+async def awaiting() -> bytes:
+    return await awaited()
+
+
+def test_generators_and_coroutines_are_in_the_stack(every_block: NativeHeap) -> None:
+    kept: list[bytes] = list(numbers(3))
+    coroutine = awaiting()
+    with pytest.raises(StopIteration) as stop:
+        coroutine.send(None)
+    kept.append(stop.value.value)
+    stacks = [
+        [frame.function.removeprefix(f"{HERE}.") for frame in sample.stack[:3]]
+        for sample in every_block.snapshot().samples
+        if sample.values[INUSE_SPACE] > 1500
+    ]
+    test = "test_generators_and_coroutines_are_in_the_stack"
+    assert ["numbers", test] in [stack[:2] for stack in stacks]
+    assert ["awaited", "awaiting", test] in stacks
+
+
+def test_threads_that_hold_the_gil_have_their_own_stacks(every_block: NativeHeap) -> None:
+    kept: list[bytes] = []
+    threads = [threading.Thread(target=lambda: kept.append(in_thread(10_000))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert total(every_block.snapshot(), "in_thread")[INUSE_SPACE] >= 80_000
+
+
+def in_thread(size: int) -> bytes:
+    return bytes(size)
+
+
+def test_a_garbage_cycle_is_in_use_until_it_is_collected(every_block: NativeHeap) -> None:
+    gc.disable()
+    try:
+        make_cycle()
+        before = total(every_block.snapshot(), "make_cycle")
+        gc.collect()
+        after = total(every_block.snapshot(), "make_cycle")
+    finally:
+        gc.enable()
+    assert before[INUSE_SPACE] > 100_000
+    assert after[INUSE_SPACE] == 0
+
+
+def make_cycle() -> None:
+    cycle: list[object] = [bytes(100_000)]
+    cycle.append(cycle)
+
+
+def test_the_count_of_allocated_blocks_stays_right(sampling: NativeHeap) -> None:
+    before = sys.getallocatedblocks()
+    kept = [object() for _ in range(200_000)]
+    held = sys.getallocatedblocks() - before
+    del kept
+    assert 200_000 <= held <= 200_100
+    assert abs(sys.getallocatedblocks() - before) < 100
+    assert sampling.stats()["samples"] > 10
+
+
+def test_memory_errors_stay_memory_errors(every_block: NativeHeap) -> None:
+    for _ in range(100):
+        with pytest.raises(MemoryError):
+            bytearray(sys.maxsize - 100)
+    assert total(every_block.snapshot(), "test_memory_errors_stay_memory_errors")[INUSE_SPACE] < 1e6
+
+
+def test_an_exception_in_a_finalizer_is_as_ever(every_block: NativeHeap) -> None:
+    seen = []
+
+    class Broken:
+        def __del__(self) -> None:
+            self.kept = [bytes(1000) for _ in range(10)]
+            raise ValueError("broken")
+
+    def hook(unraisable: sys.UnraisableHookArgs) -> None:
+        seen.append(repr(unraisable.exc_value))
+
+    before, sys.unraisablehook = sys.unraisablehook, hook
+    try:
+        for _ in range(20):
+            Broken()
+    finally:
+        sys.unraisablehook = before
+    assert seen == ["ValueError('broken')"] * 20
+
+
+def test_counters_never_fall(sampling: NativeHeap) -> None:
+    before: dict[tuple[Frame, ...], Sample] = {}
+    for _ in range(5):
+        garbage = [bytes(3000) for _ in range(2000)]
+        after = {sample.stack: sample for sample in sampling.snapshot().samples}
+        for stack, sample in before.items():
+            assert after[stack].values[ALLOC_OBJECTS] >= sample.values[ALLOC_OBJECTS]
+            assert after[stack].values[ALLOC_SPACE] >= sample.values[ALLOC_SPACE]
+        before = after
+        garbage.clear()
+
+
+def test_the_profile_says_how_it_was_made(sampling: NativeHeap) -> None:
+    profile = sampling.snapshot()
+    assert profile.period == 65536
+    assert profile.default_sample_type == "inuse_space"
+    assert profile.comments[0].startswith("heap engine: native, a sample every 65536 bytes")
+    assert profile.comments[1].startswith("resident set size: ")
+
+
+def test_the_numbers_of_a_run_are_not_those_of_the_run_before() -> None:
+    heap = engine()
+    heap.start()
+    kept = make_blocks(100)
+    heap.stop()
+    heap.start()
+    try:
+        assert total(heap.snapshot(), "make_blocks") == [0, 0, 0, 0]
+        kept.clear()  # sampled in the run before, and unknown now
+        assert total(heap.snapshot(), "make_blocks") == [0, 0, 0, 0]
+    finally:
+        heap.stop()
+
+
+def test_two_engines_share_the_sampler_and_the_last_one_stops_it() -> None:
+    first, second = engine(), engine()
+    first.start()
+    second.start()
+    kept = make_blocks(100)
+    first.stop()
+    try:
+        assert total(second.snapshot(), "make_blocks")[INUSE_OBJECTS] >= len(kept)
+        with pytest.raises(NotRunningError):
+            first.snapshot()
+    finally:
+        second.stop()
+    assert second.stats()["samples"] == 0
+
+
+def test_another_rate_needs_a_restart_and_says_so(every_block: NativeHeap) -> None:
+    other = engine(sample_bytes=4096)
+    with pytest.raises(ConfigError, match=r"heap_sample_bytes is 4096 .* runs already, with 1 and"):
+        other.start()
+    every_block.stop()
+    other.start()
+    other.stop()
+
+
+def test_start_and_stop_twice_are_as_once() -> None:
+    heap = engine()
+    heap.start()
+    heap.start()
+    heap.stop()
+    with pytest.raises(NotRunningError):
+        heap.snapshot()
+    heap.stop()
+
+
+def test_stacks_beyond_the_table_are_counted_on_a_row_of_their_own() -> None:
+    # In a process of its own: it takes a quarter of a million functions.
+    code = """
+    from pyprof_agent.sources.heap_native import NativeHeap
+    from pyprof_agent.sources.naming import FrameNames
+    heap = NativeHeap(FrameNames(), sample_bytes=1, max_frames=8)
+    heap.start()
+    sizes = []
+    import types
+    template = compile("bytes(1000)", "generated", "exec")
+    for n in range(400_000):
+        exec(template.replace(co_name=str(n)))
+        if n % 100_000 == 99_999:
+            sizes.append(heap.stats()["own_bytes"])
+    overflow = [s for s in heap.snapshot().samples if s.stack[0].function == "<too many stacks>"]
+    assert len(overflow) == 1 and overflow[0].values[0] > 100_000, overflow
+    assert heap.stats()["overflowed"] >= overflow[0].values[0]
+    assert any("table of stacks was full" in c for c in heap.snapshot().comments)
+    assert sizes[2] == sizes[3] < 60_000_000, sizes
+    heap.stop()
+    print("done")
+    """
+    assert run_python(code, timeout=110).stdout == "done\n"
