@@ -11,7 +11,7 @@ import contextlib
 import math
 import os
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -145,10 +145,10 @@ def rounded(profile: Profile) -> Profile:
     Weighted samples are summed as floats; this is the one place where they become integers.
     """
     samples = []
-    for sample in profile.samples:
-        values = tuple(map(round, sample.values))
-        if any(values):
-            samples.append(sample._replace(values=values))
+    for stack, values, labels in profile.samples:
+        whole = tuple(map(round, values))
+        if any(whole):
+            samples.append(Sample(stack, whole, labels))
     return replace(profile, samples=tuple(samples))
 
 
@@ -232,7 +232,7 @@ def validate(profile: Profile) -> None:
     problem = _problem(profile)
     if problem is None:
         width = len(profile.sample_types)
-        problem = next(filter(None, (_sample_problem(s, width) for s in profile.samples)), None)
+        problem = next(_sample_problems(profile.samples, width), None)
     if problem is not None:
         raise ProfileError(problem)
 
@@ -270,14 +270,17 @@ def _problem(profile: Profile) -> str | None:
     return None
 
 
-def _sample_problem(sample: Sample, width: int) -> str | None:
-    _, values, labels = sample
-    if len(values) != width:
-        return f"a sample has {len(values)} values for {width} sample types"
-    for value in values:
-        if not -_INT64_MAX <= value <= _INT64_MAX:  # not a number fails this, too
-            return f"a sample has the value {value}, which is no 64-bit integer"
-    return _label_problem(labels) if labels else None
+def _sample_problems(samples: Iterable[Sample], width: int) -> Iterator[str]:
+    for _, values, labels in samples:
+        if len(values) != width:
+            yield f"a sample has {len(values)} values for {width} sample types"
+        for value in values:
+            if not -_INT64_MAX <= value <= _INT64_MAX:  # not a number fails this, too
+                yield f"a sample has the value {value}, which is no 64-bit integer"
+        if labels:
+            problem = _label_problem(labels)
+            if problem is not None:
+                yield problem
 
 
 def _label_problem(labels: tuple[Label, ...]) -> str | None:

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_NODES (1u << 18) /* about 18 MB in all when full */
+#define MAX_NODES (1u << 19) /* about 40 MB in all when full */
 
 _Atomic uint8_t heap_filter[1u << HEAP_FILTER_BITS];
 

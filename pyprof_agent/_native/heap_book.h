@@ -35,7 +35,7 @@ struct heap_bucket {
 };
 
 struct heap_snapshot {
-    struct stack_node *nodes; /* codes are borrowed, and valid until the book is closed */
+    struct stack_node *nodes; /* codes are borrowed, from a book that is open */
     struct heap_bucket *buckets;
     uint32_t node_count;
     uint32_t bucket_count;

@@ -43,73 +43,102 @@ heap_repair(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
     return PyBool_FromLong(heap_sampler_repair());
 }
 
+/* A copy of the books. It has references to the code objects of the nodes from `first_node` on, so
+   that these can be listed even if the sampler is stopped meanwhile. */
+struct held_snapshot {
+    struct heap_snapshot copy;
+    Py_ssize_t first_node;
+};
+
 static void
 destroy_snapshot(PyObject *capsule)
 {
-    struct heap_snapshot *snapshot = PyCapsule_GetPointer(capsule, SNAPSHOT_NAME);
-    heap_snapshot_free(snapshot);
-    PyMem_Free(snapshot);
-}
-
-/* [(code or None, instruction), ...] of the nodes from `first` on. */
-static PyObject *
-list_nodes(const struct heap_snapshot *snapshot, Py_ssize_t first)
-{
-    Py_ssize_t count = (Py_ssize_t)snapshot->node_count - first;
-    if (count < 0) {
-        return PyErr_Format(PyExc_ValueError, "there are %u nodes, not %zd", snapshot->node_count,
-                            first);
+    struct held_snapshot *held = PyCapsule_GetPointer(capsule, SNAPSHOT_NAME);
+    for (Py_ssize_t i = held->first_node; i < (Py_ssize_t)held->copy.node_count; i++) {
+        Py_XDECREF((PyObject *)held->copy.nodes[i].code);
     }
-    /* References first: to make an object may run any code, which may stop the sampler. */
-    const struct stack_node *nodes = snapshot->nodes + first;
-    for (Py_ssize_t i = 0; i < count; i++) {
-        Py_XINCREF((PyObject *)nodes[i].code);
-    }
-    PyObject *list = PyList_New(count);
-    for (Py_ssize_t i = 0; i < count; i++) {
-        PyObject *code = nodes[i].code == NULL ? Py_None : (PyObject *)nodes[i].code;
-        PyObject *pair = list ? Py_BuildValue("(Oi)", code, (int)nodes[i].instruction) : NULL;
-        Py_XDECREF((PyObject *)nodes[i].code);
-        if (pair == NULL) {
-            Py_CLEAR(list);
-        }
-        else {
-            PyList_SET_ITEM(list, i, pair);
-        }
-    }
-    return list;
+    heap_snapshot_free(&held->copy);
+    PyMem_Free(held);
 }
 
 static PyObject *
 heap_snapshot(PyObject *Py_UNUSED(module), PyObject *arg)
 {
-    Py_ssize_t first = PyNumber_AsSsize_t(arg, PyExc_OverflowError);
-    if (first < 0) {
-        if (!PyErr_Occurred()) {
-            PyErr_Format(PyExc_ValueError, "the first node is %zd; use 0 or more", first);
-        }
+    Py_ssize_t first_node = PyNumber_AsSsize_t(arg, PyExc_OverflowError);
+    if (first_node == -1 && PyErr_Occurred()) {
         return NULL;
     }
-    struct heap_snapshot *snapshot = PyMem_Calloc(1, sizeof *snapshot);
-    if (snapshot == NULL) {
+    if (first_node < 0) {
+        return PyErr_Format(PyExc_ValueError, "the first node is %zd; use 0 or more", first_node);
+    }
+    struct held_snapshot *held = PyMem_Calloc(1, sizeof *held);
+    if (held == NULL) {
         return PyErr_NoMemory();
     }
-    PyObject *capsule = PyCapsule_New(snapshot, SNAPSHOT_NAME, destroy_snapshot);
+    held->first_node = first_node;
+    PyObject *capsule = PyCapsule_New(held, SNAPSHOT_NAME, destroy_snapshot);
     if (capsule == NULL) {
-        PyMem_Free(snapshot);
+        PyMem_Free(held);
         return NULL;
     }
-    if (!heap_book_copy(snapshot)) {
+    /* To make an object may run any code, even stop the sampler; from here on none is made until
+       the references are taken. */
+    if (!heap_book_copy(&held->copy)) {
         Py_DECREF(capsule);
         return PyErr_NoMemory();
     }
-    Py_ssize_t rows = snapshot->bucket_count;
-    PyObject *nodes = list_nodes(snapshot, first);
-    if (nodes == NULL) {
-        Py_DECREF(capsule);
+    for (Py_ssize_t i = first_node; i < (Py_ssize_t)held->copy.node_count; i++) {
+        Py_XINCREF((PyObject *)held->copy.nodes[i].code);
+    }
+    return Py_BuildValue("(NII)", capsule, held->copy.node_count, held->copy.bucket_count);
+}
+
+/* Cut `*stop` down to `count`; false, with an error, if the range begins outside. */
+static bool
+clip(Py_ssize_t lowest, Py_ssize_t start, Py_ssize_t *stop, Py_ssize_t count)
+{
+    if (*stop > count) {
+        *stop = count;
+    }
+    if (start < lowest || start > *stop) {
+        PyErr_Format(PyExc_ValueError, "there are %zd to %zd, not %zd to %zd", lowest, count, start,
+                     *stop);
+        return false;
+    }
+    return true;
+}
+
+static PyObject *
+heap_nodes(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    PyObject *capsule;
+    Py_ssize_t start;
+    Py_ssize_t stop;
+    if (!PyArg_ParseTuple(args, "Onn:heap_nodes", &capsule, &start, &stop)) {
         return NULL;
     }
-    return Py_BuildValue("(NnN)", capsule, rows, nodes);
+    const struct held_snapshot *held = PyCapsule_GetPointer(capsule, SNAPSHOT_NAME);
+    if (held == NULL || !clip(held->first_node, start, &stop, held->copy.node_count)) {
+        return NULL;
+    }
+    PyObject *codes = PyList_New(stop - start);
+    PyObject *instructions = PyList_New(stop - start);
+    for (Py_ssize_t i = 0; codes != NULL && instructions != NULL && i < stop - start; i++) {
+        const struct stack_node *node = &held->copy.nodes[start + i];
+        PyObject *instruction = PyLong_FromLong(node->instruction);
+        if (instruction == NULL) {
+            Py_CLEAR(codes);
+            break;
+        }
+        PyList_SET_ITEM(instructions, i, instruction);
+        PyList_SET_ITEM(codes, i, Py_NewRef(node->code ? (PyObject *)node->code : Py_None));
+    }
+    if (codes == NULL || instructions == NULL) {
+        Py_XDECREF(codes);
+        Py_XDECREF(instructions);
+        return NULL;
+    }
+    return Py_BuildValue("(NN)", codes, instructions);
 }
 
 /* The stack of a node as a tuple of frames, leaf first. */
@@ -143,11 +172,25 @@ make_row(const struct heap_snapshot *snapshot, const struct heap_bucket *bucket,
         return NULL;
     }
     /* Rounded down, once and at the end, as Go does. */
-    return Py_BuildValue(
-        "(N(KKKK))", stack, bucket->alloc_objects / HEAP_OBJECT_UNIT,
+    const uint64_t values[4] = {
+        bucket->alloc_objects / HEAP_OBJECT_UNIT,
         bucket->alloc_bytes / HEAP_BYTE_UNIT,
         (bucket->alloc_objects - bucket->free_objects) / HEAP_OBJECT_UNIT,
-        (bucket->alloc_bytes - bucket->free_bytes) / HEAP_BYTE_UNIT);
+        (bucket->alloc_bytes - bucket->free_bytes) / HEAP_BYTE_UNIT,
+    };
+    PyObject *numbers = PyTuple_New(4);
+    for (Py_ssize_t i = 0; numbers != NULL && i < 4; i++) {
+        PyObject *number = PyLong_FromUnsignedLongLong(values[i]);
+        if (number == NULL) {
+            Py_CLEAR(numbers);
+            break;
+        }
+        PyTuple_SET_ITEM(numbers, i, number);
+    }
+    PyObject *row = numbers == NULL ? NULL : PyTuple_Pack(2, stack, numbers);
+    Py_DECREF(stack);
+    Py_XDECREF(numbers);
+    return row;
 }
 
 static PyObject *
@@ -161,19 +204,13 @@ heap_rows(PyObject *Py_UNUSED(module), PyObject *args)
                           &frames)) {
         return NULL;
     }
-    const struct heap_snapshot *snapshot = PyCapsule_GetPointer(capsule, SNAPSHOT_NAME);
-    if (snapshot == NULL) {
+    const struct held_snapshot *held = PyCapsule_GetPointer(capsule, SNAPSHOT_NAME);
+    if (held == NULL || !clip(0, start, &stop, held->copy.bucket_count)) {
         return NULL;
-    }
-    if (stop > (Py_ssize_t)snapshot->bucket_count) {
-        stop = (Py_ssize_t)snapshot->bucket_count;
-    }
-    if (start < 0 || start > stop) {
-        return PyErr_Format(PyExc_ValueError, "no rows from %zd to %zd", start, stop);
     }
     PyObject *rows = PyList_New(stop - start);
     for (Py_ssize_t i = start; rows != NULL && i < stop; i++) {
-        PyObject *row = make_row(snapshot, &snapshot->buckets[i], frames);
+        PyObject *row = make_row(&held->copy, &held->copy.buckets[i], frames);
         if (row == NULL) {
             Py_CLEAR(rows);
         }
@@ -227,6 +264,7 @@ static PyMethodDef methods[] = {
     {"heap_stop", heap_stop, METH_NOARGS, NULL},
     {"heap_repair", heap_repair, METH_NOARGS, NULL},
     {"heap_snapshot", heap_snapshot, METH_O, NULL},
+    {"heap_nodes", heap_nodes, METH_VARARGS, NULL},
     {"heap_rows", heap_rows, METH_VARARGS, NULL},
     {"heap_stats", heap_stats, METH_NOARGS, NULL},
     {"own_stack", own_stack, METH_O, NULL},

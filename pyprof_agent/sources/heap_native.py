@@ -28,8 +28,8 @@ NO_GIL = Frame("<allocated without the GIL>", "", 0, 0)
 NO_PYTHON = Frame("<outside of Python functions>", "", 0, 0)
 """Stands for the stack of a block allocated by a thread that runs no Python function."""
 
-ROWS_AT_ONCE = 1000
-"""Rows made between two chances for other threads to have the GIL: about 1 ms."""
+AT_ONCE = 1000
+"""Rows or frames made between two chances for other threads to have the GIL: about 1 ms."""
 
 
 @dataclass(slots=True)
@@ -139,13 +139,16 @@ class NativeHeap:
             _sampler.resets += core.heap_repair()
             time_nanos = self._now()
             known = len(self._frames)
-            snapshot, count, nodes = core.heap_snapshot(known)
-            # By place, as a signal handler may have asked for a profile meanwhile.
-            self._frames[known : known + len(nodes)] = [self._frame(*node) for node in nodes]
+            snapshot, nodes, rows = core.heap_snapshot(known)
+            for start in range(known, nodes, AT_ONCE):
+                codes, instructions = core.heap_nodes(snapshot, start, start + AT_ONCE)
+                # By place, as a signal handler may have asked for a profile meanwhile.
+                frames = list(map(self._frame, codes, instructions))
+                self._frames[start : start + len(frames)] = frames
             samples: list[Sample] = []
-            for start in range(0, count, ROWS_AT_ONCE):
-                rows = core.heap_rows(snapshot, start, start + ROWS_AT_ONCE, self._frames)
-                samples += [Sample(stack, values) for stack, values in rows]
+            for start in range(0, rows, AT_ONCE):
+                batch = core.heap_rows(snapshot, start, start + AT_ONCE, self._frames)
+                samples += [Sample(stack, values) for stack, values in batch]
             comments = self._comments()
         return Profile(
             sample_types=SAMPLE_TYPES,
