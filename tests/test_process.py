@@ -207,6 +207,39 @@ def test_forks_from_many_threads_neither_hang_nor_fail() -> None:
     assert run_python(FORK_IN_THREADS).stdout == "done\n"
 
 
+FORK_AND_START = """
+import os, threading, time
+import pyprof_agent
+
+stop = threading.Event()
+
+def toggle():
+    while not stop.is_set():
+        pyprof_agent.start(heap=False)
+        pyprof_agent.stop()
+
+threading.Thread(target=toggle, daemon=True).start()
+for _ in range(50):
+    child = os.fork()
+    if child == 0:
+        pyprof_agent.start(heap=False)
+        pyprof_agent.stop()
+        os._exit(0)
+    end = time.monotonic() + 10
+    while os.waitpid(child, os.WNOHANG) == (0, 0):
+        assert time.monotonic() < end, "a child hangs in start()"
+        time.sleep(0.005)
+stop.set()
+print("done")
+"""
+
+
+@posix
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="such forks are warned of, as errors here")
+def test_forks_during_starts_and_stops_hang_nobody() -> None:
+    assert run_python(FORK_AND_START).stdout == "done\n"
+
+
 REENTRANT = """
 import os, signal, pyprof_agent
 
