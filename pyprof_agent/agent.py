@@ -15,7 +15,7 @@ from pyprof_agent.config import Config
 from pyprof_agent.errors import ConfigError, NotRunningError, UnknownProfileError
 from pyprof_agent.formats.pprof import address
 from pyprof_agent.profile import Profile, rounded, subtract
-from pyprof_agent.sources import stack_counters
+from pyprof_agent.sources import heap_rows, stack_counters
 from pyprof_agent.sources.heap_tracemalloc import TracemallocHeap
 from pyprof_agent.sources.naming import FrameNames
 from pyprof_agent.sources.stacks_python import DEFAULT_HZ, PythonStacks
@@ -47,6 +47,7 @@ class Source(Protocol):
     """What every engine has."""
 
     name: str
+    generation: int  # another number once its counters have begun anew
 
     def start(self) -> None: ...
     def stop(self) -> None: ...
@@ -58,10 +59,12 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """How a profile is made: a snapshot, and what turns counters of a window into it."""
+    """How a profile is made: a snapshot, what two of them differ in, and what is made of that."""
 
+    source: Source
     snapshot: Callable[[], Profile]
     finish: Callable[[Profile], Profile] = lambda profile: profile
+    subtract: Callable[[Profile, Profile], Profile] = subtract
 
 
 class Agent:
@@ -83,15 +86,15 @@ class Agent:
         if self.config.heap:
             heap = _heap_engine(self.config, names)
             self._sources["heap"] = heap
-            self._kinds["heap"] = _Kind(heap.snapshot)
-            self._kinds["allocs"] = _Kind(heap.snapshot, _show_allocations)
+            self._kinds["heap"] = _Kind(heap, heap.snapshot, subtract=heap_rows.window)
+            self._kinds["allocs"] = _Kind(heap, heap.snapshot, _show_allocations, heap_rows.window)
         if self.config.stacks:
             stacks = _stack_engine(self.config, names)
             self._sources["stacks"] = stacks
-            self._kinds["profile"] = _Kind(stacks.snapshot, stack_counters.cpu_profile)
-            self._kinds["wall"] = _Kind(stacks.snapshot, stack_counters.wall_profile)
-        self._kinds["goroutine"] = _Kind(self._tasks.snapshot)
-        self._kinds["threadcreate"] = _Kind(self._tasks.threads)
+            self._kinds["profile"] = _Kind(stacks, stacks.snapshot, stack_counters.cpu_profile)
+            self._kinds["wall"] = _Kind(stacks, stacks.snapshot, stack_counters.wall_profile)
+        self._kinds["goroutine"] = _Kind(self._tasks, self._tasks.snapshot)
+        self._kinds["threadcreate"] = _Kind(self._tasks, self._tasks.threads)
         self._worker: Worker | None = None  # there while the agent runs
 
     @property
@@ -155,8 +158,7 @@ class Agent:
 
         Raises UnknownProfileError, NotRunningError or CaptureError.
         """
-        kind = self._kind(name)
-        return Window(kind, kind.snapshot())
+        return Window(self._kind(name))
 
     def capture(self, name: str, seconds: float | None = None) -> Profile:
         """Make a profile.
@@ -240,17 +242,24 @@ class Agent:
 class Window:
     """A stretch of time that a profile is made of; from `Agent.begin`."""
 
-    def __init__(self, kind: _Kind, earlier: Profile) -> None:
+    def __init__(self, kind: _Kind) -> None:
         self._kind = kind
-        self._earlier = earlier
+        self._generation = kind.source.generation  # before the snapshot: it can only be too old
+        self._earlier = kind.snapshot()
 
     def end(self) -> Profile:
         """The profile from the beginning of the window to now. May be called again.
 
-        Raises NotRunningError or CaptureError.
+        Raises NotRunningError, also if the agent was stopped and started meanwhile, and for
+        stacks in a child that was forked meanwhile; or CaptureError.
         """
         later = self._kind.snapshot()
-        return rounded(self._kind.finish(subtract(later, self._earlier)))
+        if self._kind.source.generation != self._generation:
+            raise NotRunningError(
+                "counting began anew in the middle of this window: the agent was restarted, or "
+                "this is a forked child; begin another window"
+            )
+        return rounded(self._kind.finish(self._kind.subtract(later, self._earlier)))
 
 
 def _heap_engine(config: Config, names: FrameNames) -> TracemallocHeap:

@@ -114,6 +114,19 @@ def test_record_uses_the_agent_that_runs_and_leaves_it_running() -> None:
     assert recording.profile.period == 50_000_000  # the 20 looks a second of that agent
 
 
+def test_records_of_the_heap_may_overlap_each_other_and_the_agent() -> None:
+    first, second = pyprof_agent.record(name="heap"), pyprof_agent.record(name="allocs")
+    first.__enter__()
+    second.__enter__()
+    pyprof_agent.start()
+    kept = [bytes(1000) for _ in range(1000)]
+    first.__exit__(None, None, None)
+    second.__exit__(None, None, None)
+    assert first.profile.total("inuse_space") >= len(kept) * 1000
+    assert second.profile.total("alloc_space") >= len(kept) * 1000
+    assert pyprof_agent.current_agent().capture("heap").samples
+
+
 @pytest.mark.parametrize("name", ["nosuch", "goroutine"])
 def test_record_of_another_profile_is_refused(name: str) -> None:
     with pytest.raises(UnknownProfileError, match=f"no profile '{name}'; record one of: cpu"):

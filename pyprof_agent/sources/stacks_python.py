@@ -97,9 +97,11 @@ class PythonStacks:
         # When to look next, and what a look costs (seconds). They outlive the thread: a program
         # that forks more often than it is looked at would never be looked at.
         self._due = self._cost = 0.0
+        self.generation = 0
         self._reset()
 
     def _reset(self) -> None:
+        self.generation += 1
         self._rows = StackRows(self._names, self._max_frames)
         self._threads: dict[int, _Thread] = {}
         self._labelled: set[_Labels] = set()

@@ -385,6 +385,17 @@ def test_a_restart_counts_from_zero() -> None:
         assert wall_profile(stacks.snapshot()).total("wall") / 1e9 < 0.1
 
 
+def test_a_program_that_forks_all_the_time_is_sampled() -> None:
+    with sampling(hz=20) as stacks:
+        deadline = time.monotonic() + 2
+        while time.monotonic() < deadline:
+            stacks.before_fork()
+            stacks.after_fork(child=False)
+            time.sleep(0.015)
+        ticks = stacks.stats()["ticks"]
+    assert 20 <= ticks <= 60
+
+
 def test_overlapping_windows_each_get_their_own() -> None:
     with sampling() as stacks:
         first = stacks.snapshot()
