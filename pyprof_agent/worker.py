@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import queue
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from queue import SimpleQueue
 from typing import Any, ParamSpec, TypeVar
 
 from pyprof_agent.errors import NotRunningError
@@ -68,7 +68,8 @@ class Worker:
     def _begin_anew(self) -> None:
         # Guards all here. Re-entrant, as a signal handler may fork while a job is handed over.
         self._lock = threading.RLock()
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        # By its full name, here and below: gevent replaces it, together with the threads.
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._unfinished = 0
 
@@ -122,10 +123,10 @@ class Worker:
         thread, self._thread = self._thread, None
         if thread is not None:
             self._jobs.put(None)
-            self._jobs, self._unfinished = SimpleQueue(), 0
+            self._jobs, self._unfinished = queue.SimpleQueue(), 0
         return thread
 
-    def _work(self, jobs: SimpleQueue[_Job | None]) -> None:
+    def _work(self, jobs: queue.SimpleQueue[_Job | None]) -> None:
         while (job := jobs.get()) is not None:
             job.run()
             del job  # not to keep a whole profile until the next one

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field
+from functools import cache
 from types import FrameType
 
 from pyprof_agent.errors import NotRunningError
@@ -25,7 +26,12 @@ from pyprof_agent.sources.stack_counters import (
     UNSAMPLED,
 )
 from pyprof_agent.sources.stack_rows import Row, StackRows
-from pyprof_agent.sources.thread_clock import name_of, native_id_of, thread_cpu_ns
+from pyprof_agent.sources.thread_clock import (
+    green_threads,
+    name_of,
+    native_id_of,
+    thread_cpu_ns,
+)
 
 DEFAULT_HZ = 20.0
 
@@ -98,6 +104,7 @@ class PythonStacks:
         # that forks more often than it is looked at would never be looked at.
         self._due = self._cost = 0.0
         self.generation = 0
+        self._green: str | None = None
         self._reset()
 
     def _reset(self) -> None:
@@ -120,6 +127,9 @@ class PythonStacks:
                 self._due = time.monotonic() + 1 / self._hz
                 self._cost = 0.0
                 self._running = True
+            self._green = green_threads()
+            if self._green:
+                _warn_of_green_threads(self._green)
             try:
                 self._launch()
             except BaseException:
@@ -191,6 +201,8 @@ class PythonStacks:
                 raise
 
     def _launch(self) -> None:
+        if self._green:
+            return
         self._halt()  # one that a start in a signal handler has launched meanwhile
         # Released to wake the thread: an Event's own lock would hang a signal handler that
         # forks in the middle of its set().
@@ -317,8 +329,21 @@ class PythonStacks:
             comments.append(
                 "this platform has no CPU clocks of single threads: all CPU time is <unsampled>"
             )
+        if self._green:
+            comments.append(f"the threads are those of {self._green}: no stacks are looked at")
         if self._rows.overflows:
             comments.append(f"{self._rows.overflows} new stacks came after the table was full")
         if self._failures:
             comments.append(f"{self._failures} looks failed")
         return tuple(comments)
+
+
+@cache
+def _warn_of_green_threads(module: str) -> None:
+    # No error: the heap is seen all the same, and a service should come up.
+    _LOG.warning(
+        "the threads of this program are those of %s, which the stack engine cannot look at: "
+        "profile and wall will have no stacks (heap and allocs work); stacks=False switches "
+        "the engine off",
+        module,
+    )
