@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import contextlib
 import importlib
-import logging
-import os
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import ParamSpec, TypeVar
 
+from pyprof_agent import forks
 from pyprof_agent.config import Config
 from pyprof_agent.engines import Source, heap_engine, stack_engine
 from pyprof_agent.errors import ConfigError, NotRunningError, UnknownProfileError
@@ -23,8 +19,8 @@ from pyprof_agent.profile import Profile, rounded, subtract
 from pyprof_agent.sources import stack_counters
 from pyprof_agent.sources.naming import FrameNames
 from pyprof_agent.sources.tasks import ThreadsAndTasks
+from pyprof_agent.worker import Worker
 
-_LOG = logging.getLogger("pyprof_agent")
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
@@ -32,12 +28,28 @@ ALIASES = {"cpu": "profile"}
 """Other names a profile can be asked for by."""
 
 
+def _in_main_interpreter() -> bool:
+    """Whether this is the main interpreter of the process, and not a subinterpreter."""
+    for name in ("_interpreters", "_xxsubinterpreters"):  # from 3.13 on; before
+        with contextlib.suppress(ImportError):
+            interpreters = importlib.import_module(name)
+            return bool(interpreters.get_current() == interpreters.get_main())
+    return True
+
+
+# Found out here and not at each start: a fork beside a thread that imports leaves that import's
+# lock held in the child for ever. So nothing that may run beside a fork imports.
+_IN_MAIN_INTERPRETER = _in_main_interpreter()
+
+
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """How a profile is made: a snapshot, and what turns counters of a window into it."""
+    """How a profile is made: a snapshot, what two of them differ in, and what is made of that."""
 
+    source: Source
     snapshot: Callable[[], Profile]
     finish: Callable[[Profile], Profile] = lambda profile: profile
+    subtract: Callable[[Profile, Profile], Profile] = subtract
 
 
 class Agent:
@@ -62,23 +74,16 @@ class Agent:
             if reason:
                 self._fallbacks["heap"] = reason
             self._sources["heap"] = heap
-            self._kinds["heap"] = _Kind(heap.snapshot)
-            self._kinds["allocs"] = _Kind(heap.snapshot, _show_allocations)
+            self._kinds["heap"] = _Kind(heap, heap.snapshot, subtract=heap.window)
+            self._kinds["allocs"] = _Kind(heap, heap.snapshot, _show_allocations, heap.window)
         if self.config.stacks:
             stacks = stack_engine(self.config, names)
             self._sources["stacks"] = stacks
-            self._kinds["profile"] = _Kind(stacks.snapshot, stack_counters.cpu_profile)
-            self._kinds["wall"] = _Kind(stacks.snapshot, stack_counters.wall_profile)
-        self._kinds["goroutine"] = _Kind(self._tasks.snapshot)
-        self._kinds["threadcreate"] = _Kind(self._tasks.threads)
-        self._new_locks()
-        self._running = False
-        self._worker: ThreadPoolExecutor | None = None
-
-    def _new_locks(self) -> None:
-        # Two, because to stop may take as long as a snapshot, and the event loop must not wait.
-        self._life = threading.Lock()  # held by start and stop; taken before _lock
-        self._lock = threading.Lock()  # guards _running and _worker; held for moments only
+            self._kinds["profile"] = _Kind(stacks, stacks.snapshot, stack_counters.cpu_profile)
+            self._kinds["wall"] = _Kind(stacks, stacks.snapshot, stack_counters.wall_profile)
+        self._kinds["goroutine"] = _Kind(self._tasks, self._tasks.snapshot)
+        self._kinds["threadcreate"] = _Kind(self._tasks, self._tasks.threads)
+        self._worker: Worker | None = None  # there while the agent runs
 
     @property
     def engines(self) -> dict[str, str]:
@@ -96,7 +101,7 @@ class Agent:
     @property
     def running(self) -> bool:
         """Whether the agent samples."""
-        return self._running
+        return self._worker is not None
 
     @property
     def profiles(self) -> tuple[str, ...]:
@@ -108,37 +113,34 @@ class Agent:
 
         Raises ConfigError in a subinterpreter: it could not end beside our thread.
         """
-        if not in_main_interpreter():
+        if not _IN_MAIN_INTERPRETER:
             raise ConfigError(
                 "the agent cannot run in a subinterpreter; start it in the main interpreter"
             )
-        with self._life:
-            if self._running:
+        with forks.life():
+            if self.running:
                 return
+            forks.follow(self)
             try:
                 for source in self._sources.values():
                     source.start()
             except BaseException:
                 for source in self._sources.values():
                     source.stop()
+                forks.forget(self)
                 raise
-            self._running = True
-            _running_agents.add(self)
-        _install_process_hooks()
+            self._worker = Worker()
 
     def stop(self) -> None:
         """Stop sampling. Does nothing if it does not run."""
-        with self._life:
-            with self._lock:
-                if not self._running:
-                    return
-                self._running = False
-                worker, self._worker = self._worker, None
-            _running_agents.discard(self)
-            if worker is not None:
-                worker.shutdown(wait=False)
+        with forks.life():
+            worker, self._worker = self._worker, None
+            if worker is None:
+                return
+            worker.end()
             for source in self._sources.values():
                 source.stop()
+            forks.forget(self)
 
     def stats(self) -> dict[str, dict[str, float]]:
         """Cost and losses of each source: `{"stacks": {"ticks": 1200, ...}, ...}`."""
@@ -149,8 +151,7 @@ class Agent:
 
         Raises UnknownProfileError, NotRunningError or CaptureError.
         """
-        kind = self._kind(name)
-        return Window(kind, kind.snapshot())
+        return Window(self._kind(name))
 
     def capture(self, name: str, seconds: float | None = None) -> Profile:
         """Make a profile.
@@ -189,13 +190,10 @@ class Agent:
 
         Raises NotRunningError before `start()`.
         """
-        with self._lock:
-            if not self._running:
-                raise _not_running()
-            if self._worker is None:
-                self._worker = ThreadPoolExecutor(1, thread_name_prefix="pyprof-agent-worker")
-            future = self._worker.submit(function, *args, **kwargs)
-        return await asyncio.wrap_future(future)
+        worker = self._worker
+        if worker is None:
+            raise _not_running()
+        return await worker.run(function, *args, **kwargs)
 
     async def each_thread_and_task(self) -> Profile:
         """Every thread and asyncio task as a row of its own; see `ThreadsAndTasks.each`."""
@@ -216,46 +214,45 @@ class Agent:
             raise UnknownProfileError(
                 f"unknown profile {name!r}; this agent has: {', '.join(self._kinds)}"
             )
-        if not self._running:
+        if not self.running:
             raise _not_running()
         return kind
 
-    def _before_fork(self) -> None:
-        for source in self._sources.values():
-            source.before_fork()
+    def before_fork(self) -> None:
+        """Get ready for a fork; `forks` calls it."""
+        for part in self._parts():
+            part.before_fork()
 
-    def _after_fork(self, *, child: bool) -> None:
-        if child:
-            # Whoever held the locks, and the worker's thread, are not in this process.
-            self._new_locks()
-            self._worker = None
-        for source in self._sources.values():
-            source.after_fork(child=child)
+    def after_fork(self, *, child: bool) -> None:
+        """Go on after a fork, in the parent or in the child; `forks` calls it."""
+        for part in self._parts():
+            part.after_fork(child=child)
+
+    def _parts(self) -> list[Source | Worker]:
+        return [*self._sources.values(), *filter(None, [self._worker])]
 
 
 class Window:
     """A stretch of time that a profile is made of; from `Agent.begin`."""
 
-    def __init__(self, kind: _Kind, earlier: Profile) -> None:
+    def __init__(self, kind: _Kind) -> None:
         self._kind = kind
-        self._earlier = earlier
+        self._generation = kind.source.generation  # before the snapshot: it can only be too old
+        self._earlier = kind.snapshot()
 
     def end(self) -> Profile:
         """The profile from the beginning of the window to now. May be called again.
 
-        Raises NotRunningError or CaptureError.
+        Raises NotRunningError, also if the agent was stopped and started meanwhile, and for
+        stacks in a child that was forked meanwhile; or CaptureError.
         """
         later = self._kind.snapshot()
-        return rounded(self._kind.finish(subtract(later, self._earlier)))
-
-
-def in_main_interpreter() -> bool:
-    """Whether this is the main interpreter of the process, and not a subinterpreter."""
-    for name in ("_interpreters", "_xxsubinterpreters"):  # from 3.13 on; before
-        with contextlib.suppress(ImportError):
-            interpreters = importlib.import_module(name)
-            return bool(interpreters.get_current() == interpreters.get_main())
-    return True
+        if self._kind.source.generation != self._generation:
+            raise NotRunningError(
+                "counting began anew in the middle of this window: the agent was restarted, or "
+                "this is a forked child; begin another window"
+            )
+        return rounded(self._kind.finish(self._kind.subtract(later, self._earlier)))
 
 
 def _show_allocations(profile: Profile) -> Profile:
@@ -269,56 +266,3 @@ def _check_seconds(seconds: float) -> None:
 
 def _not_running() -> NotRunningError:
     return NotRunningError("the agent is not running; call pyprof_agent.start() first")
-
-
-_running_agents: set[Agent] = set()
-_forking: dict[int, tuple[Agent, ...]] = {}  # by the thread that forks
-_hooks_lock = threading.Lock()
-_hooks_installed = False
-
-
-def _install_process_hooks() -> None:
-    global _hooks_installed
-    with _hooks_lock:
-        if _hooks_installed:
-            return
-        _hooks_installed = True
-    atexit.register(_stop_all)
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(
-            before=_before_fork,
-            after_in_parent=lambda: _after_fork(child=False),
-            after_in_child=lambda: _after_fork(child=True),
-        )
-
-
-def _before_fork() -> None:
-    # The very same agents go on afterwards, whoever starts or stops one meanwhile.
-    _forking[threading.get_ident()] = tuple(_running_agents)
-    for agent in _forking[threading.get_ident()]:
-        with _follow_fork():
-            agent._before_fork()
-
-
-def _after_fork(*, child: bool) -> None:
-    global _hooks_lock
-    agents = _forking.pop(threading.get_ident(), ())
-    if child:
-        _hooks_lock = threading.Lock()
-        _forking.clear()
-    for agent in agents:
-        with _follow_fork():
-            agent._after_fork(child=child)
-
-
-@contextlib.contextmanager
-def _follow_fork() -> Iterator[None]:
-    try:
-        yield
-    except Exception:
-        _LOG.exception("the profiler could not follow a fork; the program goes on without")
-
-
-def _stop_all() -> None:
-    for agent in tuple(_running_agents):
-        agent.stop()

@@ -26,16 +26,14 @@ The agent's options come from the environment, as in PYPROF_AGENT_STACK_HZ=100.
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status. Errors go to standard error."""
+    words, command = _split(sys.argv[1:] if arguments is None else arguments)
     parser = _parser()
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(words)
     if options.verb is None:
         parser.print_help()
         return 2
     if options.verb == "doctor":
         return _doctor()
-    command = ["-m", *options.module] if options.module else options.command
-    if command[:1] == ["--"]:
-        command = command[1:]
     try:
         launch(command, options.output, os.environ)
     except PyprofAgentError as error:
@@ -53,6 +51,23 @@ def _doctor() -> int:
     return 0 if healthy else 1
 
 
+def _split(words: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """Our own words, and the command to run, which stays as it is.
+
+    Not left to argparse: it takes a `--` and what follows for its own, wherever that stands.
+    """
+    for place, word in enumerate(words):
+        if place == 0 and word != "run":
+            break
+        if word == "--":
+            return words[:place], words[place + 1 :]
+        if word.startswith("-m"):
+            return words[:place], ["-m", *filter(None, [word[2:]]), *words[place + 1 :]]
+        if place and not word.startswith("-") and words[place - 1] not in ("-o", "--output"):
+            return words[:place], words[place:]
+    return words, []
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="pyprof-agent", description="Continuous profiling for Python, in pprof's format."
@@ -62,18 +77,14 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", metavar="VERB")
     run = verbs.add_parser(
         "run",
+        allow_abbrev=False,  # _split knows the whole names
+        usage="pyprof-agent run [-h] [-o DIR] [--] (COMMAND | SCRIPT | -m MODULE) ...",
         help="run a program and write its heap and CPU profiles when it ends",
         description=_RUN,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     run.add_argument(
         "-o", "--output", default=".", metavar="DIR", help="folder for the profiles (default: .)"
-    )
-    run.add_argument(
-        "-m", dest="module", nargs=argparse.REMAINDER, help="a module and its arguments"
-    )
-    run.add_argument(
-        "command", nargs=argparse.REMAINDER, help="a script or a command, and its arguments"
     )
     verbs.add_parser(
         "doctor",

@@ -17,6 +17,7 @@ class Source(Protocol):
     """What every engine has."""
 
     name: str
+    generation: int  # another number once its counters have begun anew
 
     def start(self) -> None: ...
     def stop(self) -> None: ...
@@ -26,7 +27,14 @@ class Source(Protocol):
     def after_fork(self, *, child: bool) -> None: ...
 
 
-def heap_engine(config: Config, names: FrameNames) -> tuple[Source, str]:
+class HeapSource(Source, Protocol):
+    """What a heap engine has besides."""
+
+    def window(self, later: Profile, earlier: Profile) -> Profile:
+        """What changed between two snapshots."""
+
+
+def heap_engine(config: Config, names: FrameNames) -> tuple[HeapSource, str]:
     """The heap engine, and why it is not the native one where that was not ruled out.
 
     Raises ConfigError where the native engine is asked for and cannot be used.

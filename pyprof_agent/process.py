@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from pyprof_agent import forks
 from pyprof_agent.agent import ALIASES, Agent
 from pyprof_agent.config import DEFAULT_SAMPLE_BYTES, Config
 from pyprof_agent.errors import NotRunningError, UnknownProfileError
@@ -28,22 +28,7 @@ RECORDING_SAMPLE_BYTES = 8192
 RECORDABLE = ("profile", "wall", "heap", "allocs")
 
 _LOG = logging.getLogger("pyprof_agent")
-_lock = threading.Lock()  # guards _agent
-_agent: Agent | None = None
-_renews_lock = False
-
-
-def _renew_lock_in_children() -> None:
-    """Whoever holds the lock at a fork is not in the child."""
-    global _renews_lock
-    if not _renews_lock and hasattr(os, "register_at_fork"):
-        _renews_lock = True
-        os.register_at_fork(after_in_child=_new_lock)
-
-
-def _new_lock() -> None:
-    global _lock
-    _lock = threading.Lock()
+_agent: Agent | None = None  # set with `forks.life()` held
 
 
 def start(**options: Any) -> Agent:
@@ -55,8 +40,7 @@ def start(**options: Any) -> Agent:
     """
     global _agent
     config = Config.load(options)
-    _renew_lock_in_children()
-    with _lock:
+    with forks.life():
         if _agent is not None and _agent.running:
             if options and config != _agent.config:
                 _LOG.warning(
@@ -74,7 +58,7 @@ def start(**options: Any) -> Agent:
 def stop() -> None:
     """Stop the agent of this process. Does nothing if it does not run."""
     global _agent
-    with _lock:
+    with forks.life():
         if _agent is not None:
             _agent.stop()
             _agent = None

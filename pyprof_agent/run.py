@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import os
 import shutil
 import signal
@@ -32,7 +33,8 @@ def launch(command: Sequence[str], output: str, environ: Mapping[str, str]) -> N
     output: folder the profiles are written to, made if it is missing
     environ: the environment, to which what is needed is added
 
-    Raises ConfigError if there is no such program or the folder cannot be made.
+    Raises ConfigError if there is no such program, it cannot be run, or the folder cannot be
+    made.
     """
     if not command:
         raise ConfigError("nothing to run; give a script or a command, as in: run app.py")
@@ -48,7 +50,13 @@ def launch(command: Sequence[str], output: str, environ: Mapping[str, str]) -> N
     # The process keeps its id when it becomes the program.
     settings = RunSettings(os.path.abspath(output), os.getpid())
     path = os.pathsep.join(filter(None, [_INJECTED, environ.get("PYTHONPATH")]))
-    os.execve(program, list(command), {**environ, **settings.to_environ(), "PYTHONPATH": path})
+    try:
+        os.execve(program, list(command), {**environ, **settings.to_environ(), "PYTHONPATH": path})
+    except OSError as error:
+        advice = ""
+        if error.errno == errno.ENOEXEC:  # a shell would guess, and take it for a script of its own
+            advice = "; if it is a script, its first line must say of what, as #!/bin/sh does"
+        raise ConfigError(f"{program!r} cannot be run: {error.strerror}{advice}") from error
 
 
 def begin() -> None:

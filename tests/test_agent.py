@@ -222,5 +222,22 @@ def test_a_window_can_be_ended_more_than_once(agent: Agent) -> None:
     assert 0 < first.duration_nanos < second.duration_nanos
 
 
+@pytest.mark.parametrize("name", ["heap", "allocs", "profile", "wall"])
+def test_a_window_over_a_restart_is_refused(agent: Agent, name: str) -> None:
+    window = agent.begin(name)
+    agent.stop()
+    agent.start()
+    with pytest.raises(NotRunningError, match=r"began anew in the middle .* restarted"):
+        window.end()
+    assert agent.begin(name).end() is not None
+
+
+def test_a_start_of_what_runs_ends_no_window(agent: Agent) -> None:
+    windows = [agent.begin(name) for name in NAMES]
+    agent.start()
+    for window in windows:
+        validate(window.end())
+
+
 def test_stats_have_a_part_for_each_source(agent: Agent) -> None:
     assert set(agent.stats()) == {"threads", "heap", "stacks"}

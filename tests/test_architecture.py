@@ -19,12 +19,14 @@ LONGEST_MODULE = 350
 BELOW_THE_AGENT = {
     "config",
     "errors",
+    "forks",
     "formats",
     "http",
     "leaks",
     "profile",
     "sinks",
     "sources",
+    "worker",
     "_native",
 }
 IMPORTS: dict[str, set[str]] = {
@@ -34,6 +36,8 @@ IMPORTS: dict[str, set[str]] = {
     "config": {"errors"},
     "sources": {"profile", "errors", "_native"},
     "formats": {"profile", "errors"},
+    "forks": set(),
+    "worker": {"errors"},
     "leaks": {"profile", "errors"},
     "http": {"formats", "profile", "errors", "config"},
     "sinks": {"formats", "profile", "errors", "config"},

@@ -115,6 +115,22 @@ def test_record_uses_the_agent_that_runs_and_leaves_it_running() -> None:
     assert recording.profile.period == 50_000_000  # the 20 looks a second of that agent
 
 
+def test_records_of_the_heap_may_overlap_each_other_and_the_agent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYPROF_AGENT_HEAP_SAMPLE_BYTES", "1")
+    first, second = pyprof_agent.record(name="heap"), pyprof_agent.record(name="allocs")
+    first.__enter__()
+    second.__enter__()
+    pyprof_agent.start()
+    kept = [bytes(1000) for _ in range(1000)]
+    first.__exit__(None, None, None)
+    second.__exit__(None, None, None)
+    assert first.profile.total("inuse_space") >= len(kept) * 1000
+    assert second.profile.total("alloc_space") >= len(kept) * 1000
+    assert pyprof_agent.current_agent().capture("heap").samples
+
+
 @pytest.mark.parametrize("name", ["nosuch", "goroutine"])
 def test_record_of_another_profile_is_refused(name: str) -> None:
     with pytest.raises(UnknownProfileError, match=f"no profile '{name}'; record one of: cpu"):
@@ -206,6 +222,39 @@ print("done")
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="such forks are warned of, as errors here")
 def test_forks_from_many_threads_neither_hang_nor_fail() -> None:
     assert run_python(FORK_IN_THREADS).stdout == "done\n"
+
+
+FORK_AND_START = """
+import os, threading, time
+import pyprof_agent
+
+stop = threading.Event()
+
+def toggle():
+    while not stop.is_set():
+        pyprof_agent.start(heap=False)
+        pyprof_agent.stop()
+
+threading.Thread(target=toggle, daemon=True).start()
+for _ in range(50):
+    child = os.fork()
+    if child == 0:
+        pyprof_agent.start(heap=False)
+        pyprof_agent.stop()
+        os._exit(0)
+    end = time.monotonic() + 10
+    while os.waitpid(child, os.WNOHANG) == (0, 0):
+        assert time.monotonic() < end, "a child hangs in start()"
+        time.sleep(0.005)
+stop.set()
+print("done")
+"""
+
+
+@posix
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="such forks are warned of, as errors here")
+def test_forks_during_starts_and_stops_hang_nobody() -> None:
+    assert run_python(FORK_AND_START).stdout == "done\n"
 
 
 REENTRANT = """

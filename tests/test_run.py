@@ -67,6 +67,41 @@ def test_a_script_is_profiled_and_runs_as_ever(program: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "seen"),
+    [
+        (("-m", "program", "a", "--", "b"), ["a", "--", "b"]),
+        (("-m", "program", "--", "-m", "x"), ["--", "-m", "x"]),
+        (("-mprogram", "-o", "x", "--help"), ["-o", "x", "--help"]),
+        (("program.py", "a", "--", "b"), ["a", "--", "b"]),
+        (("program.py", "--", "b", "-h"), ["--", "b", "-h"]),
+        (("--", "program.py", "--", "b"), ["--", "b"]),
+        (("--", "-m", "program", "-o", "b"), ["-o", "b"]),
+        (("--output=here", "program.py", "--output", "b"), ["--output", "b"]),
+        (("-ohere", sys.executable, "program.py", "-m"), ["-m"]),
+    ],
+)
+def test_every_argument_reaches_the_program(
+    program: Path, words: tuple[str, ...], seen: list[str]
+) -> None:
+    result = run("run", *words, cwd=program.parent)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith(f"{seen} __main__ ")
+
+
+def test_a_file_that_cannot_be_executed_is_told(tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_text("echo hello\n")
+    script.chmod(0o755)
+    result = run("run", "./script", cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr == (
+        "pyprof-agent: './script' cannot be run: Exec format error; if it is a script, its first "
+        "line must say of what, as #!/bin/sh does\n"
+    )
+
+
+@pytest.mark.parametrize(
     "words",
     [
         ("--", sys.executable, "program.py", "x"),

@@ -5,6 +5,7 @@ Paths, parameters, headers and errors are those of Go's net/http/pprof.
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import os
@@ -33,6 +34,12 @@ WINDOWED = ("profile", "wall", "cpu")
 """Profiles that are always of a window; the others are snapshots unless `seconds` is given."""
 
 MAX_SYMBOL_BYTES = 1 << 20
+
+
+NO_ASYNCIO = (
+    "these endpoints need an asyncio event loop, and this server runs another one (trio?); "
+    "pyprof_agent.serve() has a port and a loop of its own"
+)
 
 
 class Backend(Protocol):
@@ -71,6 +78,10 @@ class _Endpoints:
         self._shared: Shared[bytes] = Shared()
 
     async def answer(self, request: Request) -> Response:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return answers.refusal(501, NO_ASYNCIO)
         name = request.path_params["name"].strip("/")
         if request.method == "POST" and name != "symbol":
             return await _method_not_allowed(request)

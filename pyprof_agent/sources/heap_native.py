@@ -5,6 +5,7 @@ There is one sampler in the process. Agents that want the same of it share it.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -14,7 +15,7 @@ from types import CodeType
 
 from pyprof_agent._native import unusable as extension_unusable
 from pyprof_agent.errors import ConfigError, NotRunningError
-from pyprof_agent.profile import Frame, Profile, Sample, ValueType
+from pyprof_agent.profile import Frame, Profile, Sample, ValueType, subtract
 from pyprof_agent.sources.heap_tracemalloc import SAMPLE_TYPES
 from pyprof_agent.sources.naming import TRUNCATED, FrameNames
 from pyprof_agent.sources.stack_counters import OVERFLOW
@@ -43,7 +44,16 @@ class _Sampler:
     resets: int = 0
 
 
+_LOG = logging.getLogger("pyprof_agent")
 _sampler = _Sampler(threading.RLock())
+
+
+def _new_lock() -> None:
+    _sampler.lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_lock)  # who held it is not in the child
 
 
 def unusable() -> str:
@@ -90,11 +100,14 @@ class NativeHeap:
         self._now = now
         self._started = False
         self._frames: list[Frame] = []  # by the sampler's node
+        self.generation = 0
 
     def start(self) -> None:
         """Start the sampler, or join in where it runs. Does nothing if this engine runs.
 
-        Raises ConfigError if it runs with other settings, or cannot run.
+        If it runs with other settings, these stay, and a warning is logged.
+
+        Raises ConfigError if it cannot run.
         """
         with _sampler.lock:
             if self._started:
@@ -106,15 +119,16 @@ class NativeHeap:
                     raise ConfigError(f"heap_engine is 'native'; it cannot run: {error}") from None
                 _sampler.settings, _sampler.resets = self._settings, 0
             elif _sampler.settings != self._settings:
-                sample_bytes, max_frames = _sampler.settings
-                raise ConfigError(
-                    f"heap_sample_bytes is {self._settings[0]} and max_frames {self._settings[1]}; "
-                    f"the heap sampler runs already, with {sample_bytes} and {max_frames}: "
-                    "stop the agent that uses it first"
+                _LOG.warning(
+                    "heap_sample_bytes=%d, max_frames=%d have no effect: the heap sampler runs "
+                    "already, with %d and %d; stop the agents that use it, then start",
+                    *self._settings,
+                    *_sampler.settings,
                 )
             _sampler.users += 1
             self._started = True
             self._frames = []
+            self.generation += 1
 
     def stop(self) -> None:
         """Stop the sampler unless another agent uses it. Does nothing if this does not run."""
@@ -154,11 +168,15 @@ class NativeHeap:
             sample_types=SAMPLE_TYPES,
             samples=tuple(samples),
             period_type=ValueType("space", "bytes"),
-            period=self._settings[0],
+            period=_sampler.settings[0],
             time_nanos=time_nanos,
             default_sample_type="inuse_space",
             comments=comments,
         )
+
+    def window(self, later: Profile, earlier: Profile) -> Profile:
+        """What changed between two snapshots."""
+        return subtract(later, earlier)
 
     def stats(self) -> dict[str, float]:
         """Samples so far, alive, and lost; stacks and frames known; its own memory in bytes.
@@ -174,9 +192,7 @@ class NativeHeap:
         """Nothing to do: the sampler looks after itself."""
 
     def after_fork(self, *, child: bool) -> None:
-        """The child keeps what was alive; the lock may belong to a thread it does not have."""
-        if child:
-            _sampler.lock = threading.RLock()
+        """Nothing to do: the child keeps what was alive."""
 
     def _frame(self, code: CodeType | None, instruction: int) -> Frame:
         if code is not None:
@@ -186,7 +202,7 @@ class NativeHeap:
     def _comments(self) -> tuple[str, ...]:
         stats = self.stats()
         comments = [
-            f"heap engine: native, a sample every {self._settings[0]} bytes on average, "
+            f"heap engine: native, a sample every {_sampler.settings[0]} bytes on average, "
             f"{stats['samples']} so far, {stats['live']} of them in use",
             f"resident set size: {_resident_bytes()} bytes; memory that C code does not get from "
             "Python's allocators is not seen",

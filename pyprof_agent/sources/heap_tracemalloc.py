@@ -5,7 +5,6 @@ Exact for what is alive, and slow: 2 to 90 times slower code that allocates much
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 import tracemalloc
@@ -14,8 +13,11 @@ from operator import itemgetter
 from pathlib import Path
 
 from pyprof_agent.errors import CaptureError, NotRunningError
-from pyprof_agent.profile import Frame, Profile, Sample, ValueType
+from pyprof_agent.profile import Frame, Profile, ValueType
+from pyprof_agent.sources import heap_rows, tracing
+from pyprof_agent.sources.heap_rows import HeapRows
 from pyprof_agent.sources.naming import TRUNCATED, FrameNames
+from pyprof_agent.sources.stack_counters import OVERFLOW
 
 SAMPLE_TYPES = (
     ValueType("alloc_objects", "count"),
@@ -29,10 +31,8 @@ AGENT = Frame("<pyprof-agent>", "", 0, 0)
 
 _OWN_FILES = frozenset(map(str, Path(__file__).parent.parent.rglob("*.py")))
 _filename = itemgetter(0)
-_LOG = logging.getLogger("pyprof_agent")
 
 _Stack = tuple[Frame, ...]
-_Row = tuple[int, int, int, int]  # the values of a sample
 
 
 class TracemallocHeap:
@@ -66,31 +66,27 @@ class TracemallocHeap:
         # the middle of one.
         self._lock = threading.RLock()
         self._started = False
-        self._owns_tracing = False
-        self._rows: dict[_Stack, _Row] = {}
+        self._tracing = 0
+        self._rows = HeapRows()
+        self.generation = 0
 
     def start(self) -> None:
         """Start tracing, or join in where the program already traces."""
         with self._lock:
             if self._started:
                 return
+            self._tracing = tracing.begin(self._max_frames, self._reason)
+            self._rows = HeapRows()
+            self.generation += 1
             self._started = True
-            self._owns_tracing = not tracemalloc.is_tracing()
-            if self._owns_tracing:
-                _LOG.info(
-                    "heap engine tracemalloc: exact, and 2 to 90 times slower on code "
-                    "that allocates much; switch it off with heap=False%s",
-                    f". The native engine is not used: {self._reason}" if self._reason else "",
-                )
-                tracemalloc.start(self._max_frames)
 
     def stop(self) -> None:
-        """Stop tracing, unless it was on before `start()`."""
+        """Stop tracing, unless it was on before `start()` or another engine needs it."""
         with self._lock:
-            if self._started and self._owns_tracing:
-                tracemalloc.stop()
-            self._started = False
-            self._rows = {}
+            if self._started:
+                self._started = False
+                tracing.end()
+            self._rows = HeapRows()
 
     def snapshot(self) -> Profile:
         """What is in use now.
@@ -104,15 +100,26 @@ class TracemallocHeap:
         with self._lock:
             if not self._started:
                 raise NotRunningError("the tracemalloc heap engine is not running")
-            if not tracemalloc.is_tracing():
+            if not tracing.intact(self._tracing):
                 raise CaptureError(
                     "other code has called tracemalloc.stop(); what was allocated is unknown "
                     "until the agent is stopped and started again"
                 )
             limit = tracemalloc.get_traceback_limit()
             time_nanos = self._now()
-            self._update(self._collect())
-            samples = tuple(Sample(stack, row) for stack, row in self._rows.items())
+            self._rows.update(self._collect())
+            samples = tuple(self._rows)
+            folded = self._rows.folded
+        comments = [
+            f"heap engine: tracemalloc, every allocation since its start, {limit} frames",
+            "alloc_objects and alloc_space are lower bounds: what a snapshot saw alive",
+        ]
+        if self._reason:
+            comments.append(f"the native heap engine is not used: {self._reason}")
+        if folded:
+            comments.append(
+                f"{folded} stacks with nothing alive have lost their rows to {OVERFLOW.function}"
+            )
         return Profile(
             sample_types=SAMPLE_TYPES,
             samples=samples,
@@ -120,19 +127,21 @@ class TracemallocHeap:
             period=1,
             time_nanos=time_nanos,
             default_sample_type="inuse_space",
-            comments=(
-                f"heap engine: tracemalloc, every allocation since its start, {limit} frames",
-                "alloc_objects and alloc_space are lower bounds: what a snapshot saw alive",
-                *([f"the native heap engine is not used: {self._reason}"] if self._reason else []),
-            ),
+            comments=tuple(comments),
         )
 
+    def window(self, later: Profile, earlier: Profile) -> Profile:
+        """What changed between two snapshots; alloc_* are never negative."""
+        return heap_rows.window(later, earlier)
+
     def stats(self) -> dict[str, float]:
-        """`traced_bytes`: live; `overhead_bytes`: tracemalloc's own memory; `stacks`: known."""
+        """`traced_bytes`: live; `overhead_bytes`: tracemalloc's own memory; `stacks`: with a
+        row; `folded`: that have lost theirs, see `heap_rows.MAX_ROWS`."""
         return {
             "traced_bytes": tracemalloc.get_traced_memory()[0],
             "overhead_bytes": tracemalloc.get_tracemalloc_memory(),
             "stacks": len(self._rows),
+            "folded": self._rows.folded,
         }
 
     def before_fork(self) -> None:
@@ -171,14 +180,3 @@ class TracemallocHeap:
             return (AGENT,)
         stack = self._names.of_lines(traceback)
         return stack if depth <= len(traceback) else (*stack, TRUNCATED)
-
-    def _update(self, live: dict[_Stack, tuple[int, int]]) -> None:
-        for stack in self._rows.keys() | live.keys():
-            alloc_objects, alloc_space, *before = self._rows.get(stack, (0, 0, 0, 0))
-            objects, space = live.get(stack, (0, 0))
-            self._rows[stack] = (
-                alloc_objects + max(objects - before[0], 0),
-                alloc_space + max(space - before[1], 0),
-                objects,
-                space,
-            )

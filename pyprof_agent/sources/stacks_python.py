@@ -6,12 +6,14 @@ profiles are approximate, and say so.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import sys
 import threading
 import time
 from dataclasses import dataclass, field
+from functools import cache
 from types import FrameType
 
 from pyprof_agent.errors import NotRunningError
@@ -24,7 +26,12 @@ from pyprof_agent.sources.stack_counters import (
     UNSAMPLED,
 )
 from pyprof_agent.sources.stack_rows import Row, StackRows
-from pyprof_agent.sources.thread_clock import name_of, native_id_of, thread_cpu_ns
+from pyprof_agent.sources.thread_clock import (
+    green_threads,
+    name_of,
+    native_id_of,
+    thread_cpu_ns,
+)
 
 DEFAULT_HZ = 20.0
 
@@ -40,6 +47,9 @@ GOING_TO_SLEEP_NS = 20_000
 
 MAX_CPU_SHARE = 0.01
 """The sampler waits longer between ticks rather than use more than this of one core."""
+
+HALT_SECONDS = 1.0
+"""How long a stop, and a fork, wait for the sampling thread to end."""
 
 SAMPLER_THREAD = "pyprof-agent-stacks"
 
@@ -71,6 +81,8 @@ class _Thread:
 class PythonStacks:
     """Cumulative counters of every thread's stacks; see `stack_counters` for their meaning.
 
+    Whoever starts, stops and forks does so one after the other; snapshots may come at any time.
+
     names: where frames come from
     max_frames: depth of the stacks, 1 to 1024
     hz: looks per second, 0.1 to 1000
@@ -82,20 +94,21 @@ class PythonStacks:
         self._names = names
         self._max_frames = max_frames
         self._hz = hz
-        self._new_locks()
-        self._running = False
-        self._forking_thread = 0
-        self._thread: threading.Thread | None = None
-        self._wake = threading.Event()
-        self._reset()
-
-    def _new_locks(self) -> None:
-        self._life = threading.Lock()  # guards _running, _thread, _wake; taken before _lock
         # Guards the counters, that is all that _reset sets. Re-entrant, as a signal handler or a
         # finalizer may ask for a profile in the middle of one.
         self._lock = threading.RLock()
+        self._running = False
+        self._thread: threading.Thread | None = None
+        self._wake = threading.Lock()
+        # When to look next, and what a look costs (seconds). They outlive the thread: a program
+        # that forks more often than it is looked at would never be looked at.
+        self._due = self._cost = 0.0
+        self.generation = 0
+        self._green: str | None = None
+        self._reset()
 
     def _reset(self) -> None:
+        self.generation += 1
         self._rows = StackRows(self._names, self._max_frames)
         self._threads: dict[int, _Thread] = {}
         self._labelled: set[_Labels] = set()
@@ -108,18 +121,26 @@ class PythonStacks:
 
     def start(self) -> None:
         """Start the sampling thread, from zero. Does nothing if it runs."""
-        with self._life:
-            if not self._running:
-                with self._lock:
-                    self._reset()
-                self._launch()
+        if not self._running:
+            with self._lock:
+                self._reset()
+                self._due = time.monotonic() + 1 / self._hz
+                self._cost = 0.0
                 self._running = True
+            self._green = green_threads()
+            if self._green:
+                _warn_of_green_threads(self._green)
+            try:
+                self._launch()
+            except BaseException:
+                self._running = False
+                raise
 
     def stop(self) -> None:
-        """Stop the sampling thread and wait for it. Does nothing if it does not run."""
-        with self._life:
+        """Stop the sampling thread. Does nothing if it does not run."""
+        with self._lock:
             self._running = False
-            self._halt(timeout=None)
+        self._halt()
 
     def snapshot(self) -> Profile:
         """All that was counted since `start()`.
@@ -165,54 +186,46 @@ class PythonStacks:
 
     def before_fork(self) -> None:
         """Take the sampling thread away: from 3.12 on, fork warns of any other thread."""
-        # With time limits: a signal handler may fork in the middle of anything, and a fork
-        # that waits for ever is worse than one that meets the thread.
-        if self._life.acquire(timeout=1):
-            self._forking_thread = threading.get_ident()
-        self._halt(timeout=1)
+        self._halt()
 
     def after_fork(self, *, child: bool) -> None:
         """Go on where it was; the child starts from zero, with its own clocks."""
         if child:
-            self._new_locks()
+            self._lock = threading.RLock()  # who held it is not in this process
             self._reset()
-        try:
-            if self._running:
+        if self._running:
+            try:
                 self._launch()
-        except RuntimeError:  # no thread can be started; the profile says so
-            self._failures += 1
-            raise
-        finally:
-            if self._forking_thread == threading.get_ident():
-                self._forking_thread = 0
-                if not child:
-                    self._life.release()
+            except RuntimeError:  # no thread can be started; the profile says so
+                self._failures += 1
+                raise
 
     def _launch(self) -> None:
-        self._wake = threading.Event()
+        if self._green:
+            return
+        self._halt()  # one that a start in a signal handler has launched meanwhile
+        # Released to wake the thread: an Event's own lock would hang a signal handler that
+        # forks in the middle of its set().
+        self._wake = threading.Lock()
+        self._wake.acquire()
         thread = threading.Thread(
             target=self._run, args=(self._wake,), name=SAMPLER_THREAD, daemon=True
         )
         thread.start()
         self._thread = thread
 
-    def _halt(self, timeout: float | None) -> None:
+    def _halt(self) -> None:
         thread, self._thread = self._thread, None
-        self._wake.set()
+        with contextlib.suppress(RuntimeError):  # it has been told already
+            self._wake.release()
+        # With a time limit: the thread may wait for the very profile in whose middle a signal
+        # handler stops the agent or forks. It ends when that is done.
         if thread is not None and thread is not threading.current_thread():
-            thread.join(timeout)
+            thread.join(HALT_SECONDS)
 
-    def _run(self, wake: threading.Event) -> None:
+    def _run(self, wake: threading.Lock) -> None:
         dice = random.Random()  # the program's own generator is not ours to advance
-        due = time.monotonic()
-        cost = 0.0
-        while True:
-            # Jitter, so as not to march in step with the program.
-            due += dice.uniform(0.5, 1.5) / self._hz
-            now = time.monotonic()
-            due = max(due, now + cost / MAX_CPU_SHARE)
-            if wake.wait(due - now):
-                return
+        while not wake.acquire(timeout=max(self._due - time.monotonic(), 0)):
             before = time.thread_time()
             try:
                 self._tick()
@@ -221,7 +234,10 @@ class PythonStacks:
                 if self._failures == 1:
                     _LOG.exception("stack sampling failed; further failures are only counted")
             # Smoothed: naming a stack that is new costs once a hundred times as much.
-            cost += (time.thread_time() - before - cost) / 10
+            self._cost += (time.thread_time() - before - self._cost) / 10
+            # Jitter, so as not to march in step with the program.
+            self._due += dice.uniform(0.5, 1.5) / self._hz
+            self._due = max(self._due, time.monotonic() + self._cost / MAX_CPU_SHARE)
 
     def _tick(self) -> None:
         awake = self._look()
@@ -313,8 +329,21 @@ class PythonStacks:
             comments.append(
                 "this platform has no CPU clocks of single threads: all CPU time is <unsampled>"
             )
+        if self._green:
+            comments.append(f"the threads are those of {self._green}: no stacks are looked at")
         if self._rows.overflows:
             comments.append(f"{self._rows.overflows} new stacks came after the table was full")
         if self._failures:
             comments.append(f"{self._failures} looks failed")
         return tuple(comments)
+
+
+@cache
+def _warn_of_green_threads(module: str) -> None:
+    # No error: the heap is seen all the same, and a service should come up.
+    _LOG.warning(
+        "the threads of this program are those of %s, which the stack engine cannot look at: "
+        "profile and wall will have no stacks (heap and allocs work); stacks=False switches "
+        "the engine off",
+        module,
+    )

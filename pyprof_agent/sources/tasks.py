@@ -40,6 +40,7 @@ class ThreadsAndTasks:
     """
 
     name = "on demand"
+    generation = 0  # it counts nothing
 
     def __init__(
         self, names: FrameNames, *, max_frames: int, now: Callable[[], int] = time.time_ns

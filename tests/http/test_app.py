@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.testclient import TestClient
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message
 
 import pyprof_agent
 from pyprof_agent import Agent, Config, make_asgi_app
@@ -416,3 +416,32 @@ def test_without_an_agent_of_its_own_it_serves_the_process(debug_app: ASGIApp) -
     assert app.get("/goroutine").status_code == 200
     pyprof_agent.stop()
     assert app.get("/goroutine").status_code == 503
+
+
+@pytest.mark.parametrize("path", ["/", "/heap", "/profile", "/cmdline", "/symbol"])
+def test_under_a_loop_that_is_not_asyncios_the_answer_says_so(
+    client: TestClient, path: str
+) -> None:
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": path,
+        "query_string": b"",
+        "headers": [],
+        "client": LOCAL,
+    }
+    # As trio drives it: a coroutine, and no asyncio loop that runs.
+    answering = client.app(scope, receive, send)
+    with pytest.raises(StopIteration):
+        answering.send(None)  # type: ignore[attr-defined]
+    start, body = sent
+    assert start["status"] == 501
+    assert body["body"].startswith(b"these endpoints need an asyncio event loop")

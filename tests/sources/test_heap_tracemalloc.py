@@ -13,7 +13,7 @@ import pytest
 
 from pyprof_agent.errors import CaptureError, NotRunningError
 from pyprof_agent.profile import Profile, Sample
-from pyprof_agent.sources import heap_tracemalloc
+from pyprof_agent.sources import heap_rows, heap_tracemalloc
 from pyprof_agent.sources.heap_tracemalloc import TracemallocHeap
 from pyprof_agent.sources.naming import FrameNames
 
@@ -249,6 +249,51 @@ def test_tracing_that_was_on_before_stays_on() -> None:
         assert tracemalloc.is_tracing()
     finally:
         tracemalloc.stop()
+
+
+def test_the_first_of_two_engines_to_stop_leaves_tracing_to_the_other(
+    heap: TracemallocHeap,
+) -> None:
+    other = TracemallocHeap(FrameNames(), max_frames=128)
+    other.start()
+    kept = keep_bytes(1000)
+    heap.stop()
+    assert sum(row.values[3] for row in other.snapshot().samples) > len(kept) * 128
+    assert tracemalloc.is_tracing()
+    heap.start()
+    other.stop()
+    assert heap.snapshot().samples
+    heap.stop()
+    assert not tracemalloc.is_tracing()
+
+
+def test_an_engine_knows_that_tracing_was_off_in_between(heap: TracemallocHeap) -> None:
+    tracemalloc.stop()
+    other = TracemallocHeap(FrameNames(), max_frames=128)
+    other.start()
+    assert other.snapshot().samples
+    with pytest.raises(CaptureError, match=r"tracemalloc\.stop\(\)"):
+        heap.snapshot()
+    other.stop()
+    assert tracemalloc.is_tracing()  # until the other stops, or starts again
+
+
+def test_stacks_that_lost_their_rows_are_counted_and_told(
+    heap: TracemallocHeap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert heap.stats()["folded"] == 0
+    assert len(heap.snapshot().comments) == 2
+    monkeypatch.setattr(heap_rows, "MAX_ROWS", 1)
+    kept = keep_bytes(1000)
+    heap.snapshot()
+    del kept
+    profile = heap.snapshot()
+    folded = heap.stats()["folded"]
+    assert folded > 0
+    assert profile.comments[2] == (
+        f"{folded:.0f} stacks with nothing alive have lost their rows to <too many stacks>"
+    )
+    assert rows(profile, "<too many stacks>")[0].values[1] >= 128_000
 
 
 def test_tracing_that_others_stopped_is_an_error_and_not_an_empty_heap(

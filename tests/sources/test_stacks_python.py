@@ -364,6 +364,32 @@ def test_without_clocks_of_threads_the_profile_invents_no_shares(
     assert by_function(wall_profile(counters), "wall")[f"{HERE}.burn"] > 0
 
 
+def test_under_green_threads_it_warns_once_and_looks_at_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def get_ident() -> int:
+        return 1  # as of a greenlet: no thread that sys._current_frames() knows
+
+    get_ident.__module__ = "gevent.thread"
+    stacks_python._warn_of_green_threads.cache_clear()
+    monkeypatch.setattr(threading, "get_ident", get_ident)
+    for _ in range(2):
+        with sampling() as stacks:
+            assert stacks_python.SAMPLER_THREAD not in {t.name for t in threading.enumerate()}
+            stacks.before_fork()
+            stacks.after_fork(child=False)
+            burn(0.1)
+            snapshot = stacks.snapshot()
+        assert stacks.stats()["failures"] == 0
+        assert snapshot.comments[-1] == (
+            "the threads are those of gevent.thread: no stacks are looked at"
+        )
+        assert cpu_profile(snapshot).total("cpu") > 0
+    (warning,) = caplog.records
+    assert "threads of this program are those of gevent.thread" in warning.getMessage()
+    assert "profile and wall will have no stacks" in warning.getMessage()
+
+
 def test_a_snapshot_before_start_and_after_stop_is_an_error() -> None:
     stacks = PythonStacks(FrameNames(), max_frames=1)
     with pytest.raises(NotRunningError):
@@ -383,6 +409,17 @@ def test_a_restart_counts_from_zero() -> None:
         stacks.stop()
         stacks.start()
         assert wall_profile(stacks.snapshot()).total("wall") / 1e9 < 0.1
+
+
+def test_a_program_that_forks_all_the_time_is_sampled() -> None:
+    with sampling(hz=20) as stacks:
+        deadline = time.monotonic() + 2
+        while time.monotonic() < deadline:
+            stacks.before_fork()
+            stacks.after_fork(child=False)
+            time.sleep(0.015)
+        ticks = stacks.stats()["ticks"]
+    assert 20 <= ticks <= 60
 
 
 def test_overlapping_windows_each_get_their_own() -> None:

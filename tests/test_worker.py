@@ -1,0 +1,255 @@
+"""The worker: what it carries to those who wait, and its life."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+
+import pytest
+
+from pyprof_agent import NotRunningError
+from pyprof_agent.worker import THREAD, Worker
+from tests.support import run_python
+
+
+@pytest.fixture
+def worker() -> Iterator[Worker]:
+    """A worker, ended after the test."""
+    worker = Worker()
+    yield worker
+    worker.end()
+
+
+def workers_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == THREAD]
+
+
+def fail(error: BaseException) -> None:
+    raise error
+
+
+def test_a_function_runs_with_its_arguments_in_a_daemon_thread_of_that_name(
+    worker: Worker,
+) -> None:
+    def look(*arguments: int, named: int) -> tuple[object, ...]:
+        return threading.current_thread().name, threading.current_thread().daemon, arguments, named
+
+    assert workers_threads() == []
+    result = asyncio.run(worker.run(look, 1, 2, named=3))
+    assert result == ("pyprof-agent-worker", True, (1, 2), 3)
+
+
+def test_functions_run_one_after_the_other(worker: Worker) -> None:
+    running: list[int] = []
+    most: list[int] = []
+
+    def work(number: int) -> int:
+        running.append(number)
+        most.append(len(running))
+        time.sleep(0.01)
+        running.remove(number)
+        return number
+
+    async def program() -> list[int]:
+        return await asyncio.gather(*(worker.run(work, number) for number in range(20)))
+
+    assert asyncio.run(program()) == list(range(20))
+    assert max(most) == 1
+
+
+@pytest.mark.parametrize("error", [KeyError("no"), NotRunningError("off"), GeneratorExit()])
+def test_what_a_function_raises_reaches_who_waits(worker: Worker, error: BaseException) -> None:
+    async def program() -> None:
+        with pytest.raises(type(error)) as caught:
+            await worker.run(fail, error)
+        assert caught.value is error
+        assert await worker.run(int, "7") == 7
+
+    asyncio.run(program())
+
+
+def test_a_stop_iteration_is_told_too(worker: Worker) -> None:
+    async def program() -> None:
+        with pytest.raises(RuntimeError, match=r"raised StopIteration\('end'\)"):
+            await asyncio.wait_for(worker.run(fail, StopIteration("end")), 10)
+
+    asyncio.run(program())
+
+
+def test_a_call_that_is_cancelled_before_its_turn_is_skipped(worker: Worker) -> None:
+    go = threading.Event()
+    called: list[str] = []
+
+    async def program() -> None:
+        first = asyncio.create_task(worker.run(go.wait, 10))
+        second = asyncio.create_task(worker.run(called.append, "second"))
+        third = asyncio.create_task(worker.run(called.append, "third"))
+        await asyncio.sleep(0.05)
+        second.cancel()
+        first.cancel()  # it runs already: its result is for nobody
+        with pytest.raises(asyncio.CancelledError):
+            await second
+        go.set()
+        await third
+
+    asyncio.run(program())
+    assert called == ["third"]
+
+
+def test_a_loop_that_is_closed_meanwhile_harms_nobody(worker: Worker) -> None:
+    go = threading.Event()
+
+    async def give_up() -> None:
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(worker.run(go.wait, 10), 0.05)
+
+    asyncio.run(give_up())
+    go.set()
+    assert asyncio.run(worker.run(int, "7")) == 7
+
+
+def test_loops_of_several_threads_share_it(worker: Worker) -> None:
+    results: list[int] = []
+
+    def serve() -> None:
+        async def program() -> list[int]:
+            return await asyncio.gather(*(worker.run(int, str(n)) for n in range(50)))
+
+        results.extend(asyncio.run(program()))
+
+    threads = [threading.Thread(target=serve) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(results) == sorted([*range(50)] * 5)
+
+
+def test_after_its_end_it_takes_nothing_but_does_what_it_has_taken(worker: Worker) -> None:
+    async def program() -> list[object]:
+        tasks = [asyncio.create_task(worker.run(time.sleep, 0.05)) for _ in range(2)]
+        await asyncio.sleep(0.01)
+        worker.end()
+        worker.end()
+        with pytest.raises(NotRunningError):
+            await worker.run(int)
+        return await asyncio.gather(*tasks)
+
+    assert asyncio.run(program()) == [None, None]
+    deadline = time.monotonic() + 5
+    while workers_threads() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert workers_threads() == []
+
+
+def test_results_are_not_kept(worker: Worker) -> None:
+    class Thing:
+        pass
+
+    async def program() -> weakref.ref[Thing]:
+        return weakref.ref(await worker.run(Thing))
+
+    reference = asyncio.run(program())
+    deadline = time.monotonic() + 5
+    while reference() is not None and time.monotonic() < deadline:
+        gc.collect()
+        time.sleep(0.01)
+    assert reference() is None
+
+
+def test_a_thread_that_cannot_be_started_is_told(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_threads(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def program() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", no_threads)
+            with pytest.raises(RuntimeError, match="can't start new thread"):
+                await worker.run(int)
+        assert await worker.run(int, "7") == 7
+
+    asyncio.run(program())
+
+
+def test_an_idle_thread_is_taken_away_before_a_fork_and_a_busy_one_is_not(worker: Worker) -> None:
+    go = threading.Event()
+
+    async def program() -> None:
+        await worker.run(int)
+        await asyncio.sleep(0.05)  # until it waits for the next
+        worker.before_fork()
+        assert workers_threads() == []
+        worker.after_fork(child=False)
+        busy = asyncio.create_task(worker.run(go.wait, 10))
+        await asyncio.sleep(0.05)
+        begin = time.monotonic()
+        worker.before_fork()
+        assert time.monotonic() - begin < 0.5
+        assert len(workers_threads()) == 1
+        worker.after_fork(child=False)
+        go.set()
+        assert await busy
+
+    asyncio.run(program())
+
+
+FORK = """
+import asyncio, os, threading, time
+from pyprof_agent.worker import Worker
+
+worker = Worker()
+go = threading.Event()
+
+async def busy():
+    task = asyncio.create_task(worker.run(go.wait, 10))
+    await asyncio.sleep(0.05)
+    worker.before_fork()
+    child = os.fork()
+    worker.after_fork(child=child == 0)
+    if child == 0:
+        os._exit(asyncio.run(worker.run(int, "7")))  # asyncio leaves the loop to the parent
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    go.set()
+    print(await task)
+
+asyncio.run(busy())
+"""
+
+
+@pytest.mark.skipif(
+    sys.platform == "win32" or sys.version_info >= (3, 12),
+    reason="there is no fork, or it is warned of beside a thread, as an error here",
+)
+def test_a_forked_child_has_a_worker_of_its_own() -> None:
+    assert run_python(FORK).stdout == "True\n"
+
+
+AFTER_THE_MAIN_THREAD = """
+import asyncio, threading
+import pyprof_agent
+
+agent = pyprof_agent.start(stack_hz=1000)
+
+def serve():
+    threading.main_thread().join()
+    async def program():
+        for name in agent.profiles:
+            assert (await agent.capture_async(name)).samples, name
+            assert (await agent.capture_async(name, 0.1)) is not None
+        return "done"
+    print(asyncio.run(program()))
+
+threading.Thread(target=serve).start()
+"""
+
+
+def test_captures_go_on_after_the_main_thread_has_ended() -> None:
+    result = run_python(AFTER_THE_MAIN_THREAD)
+    assert (result.stdout, result.stderr) == ("done\n", "")
