@@ -9,7 +9,7 @@ from tests.bench import batch, instructions, live
 from tests.bench.batch import Probe
 from tests.bench.load import CONNECTIONS
 from tests.bench.numbers import Spread
-from tests.bench.profilers import OFF, PROFILERS
+from tests.bench.profilers import BATCH, OFF, PROFILERS
 
 STAR = " \\*"
 """Marks what was measured with a smaller workload."""
@@ -223,12 +223,14 @@ def _instructions(results: Results) -> str:
         on = number(Spread.of(count.per_round).median / 1e6)
         rows.append([*names, off, on, spread(count.ratio(), fine)])
     header = ["", "profiler", "off, millions a round", "on, millions a round", "ratio"]
+    counted = {count.profiler for count in results.counts}
+    others = [title(name) for name in BATCH if name != OFF and name not in counted]
     repeated = max((len(count.per_round) for count in results.counts), default=0)
     return f"""{head}\
 Counted with valgrind's callgrind, which other programs do not disturb. Each program does N rounds
 of its work, and in another process 2N; the difference is divided by N, so that start, imports and
 end are not in it. Instructions are not time: waiting for memory does not show.
-Repetitions: {repeated}.
+Repetitions: {repeated}. Not counted: {"; ".join(others) or "none"}.
 
 {table(header, rows)}"""
 
@@ -253,12 +255,14 @@ def _service(results: Results) -> str:
             ]
         )
     header = ["", "requests/s", "ratio", "p99, ms", "CPU, ms a request", "ratio"]
+    served = {row.profiler for row in results.service}
+    others = [title(name) for name in PROFILERS if name not in served]
     rounds = max((len(row.seen) for row in results.service), default=0)
     return f"""{head}\
 A Starlette application under uvicorn (one process; asyncio and h11) takes an order of 40 lines as
 JSON, prices it and answers with JSON. Load: {results.load_tool}, {CONNECTIONS} connections,
 {results.service_seconds:.0f} s after half as long to warm up; too short for more than one of the
 uploads of pyroscope-io. Rounds: {rounds}, with a new server each time. Of requests/s more is
-better: a ratio of 0.90 is a tenth fewer.
+better: a ratio of 0.90 is a tenth fewer. Left out here: {"; ".join(others) or "none"}.
 
 {table(header, rows)}"""
