@@ -38,7 +38,7 @@ class Size:
     service_seconds: float
 
 
-FULL = Size(1.0, 5, 400, COUNTED, 1.0, 2, 100, 5, 4.0, 250)
+FULL = Size(1.0, 5, 400, COUNTED, 1.0, 2, 90, 5, 4.0, 240)
 QUICK = Size(0.05, 2, 60, COUNTED[:2], 0.1, 1, 0, 1, 1.0, 30)
 
 

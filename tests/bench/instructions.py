@@ -88,18 +88,21 @@ def count(
 
     profilers: without `off`
     failures: why some of them cannot be measured
-    engines: in use, by profiler; one that notes every block gets less work
+    engines: in use, by profiler; one that notes every block gets less work, and
+        is compared with as little
     scale: by how much smaller than their full size the workloads are
     deadline: on the monotonic clock; after it there is no other repetition
     prefix: from `callgrind`
     """
-    runs = [name for name in (OFF, *profilers) if name not in failures]
-    jobs = [(workload, name) for workload in workloads for name in runs]
+    shares = {name: SHARE if "tracemalloc" in engines.get(name, name) else 1 for name in profilers}
+    runs = [(name, shares[name]) for name in profilers if name not in failures]
+    runs = [*((OFF, share) for share in sorted({share for _, share in runs})), *runs]
+    jobs = [(workload, name, share) for workload in workloads for name, share in runs]
+    results: dict[tuple[Workload, str, int], list[float | ChildError]] = {job: [] for job in jobs}
 
-    def job(what: tuple[Workload, str]) -> float | ChildError:
-        workload, name = what
-        less = SHARE if "tracemalloc" in engines.get(name, name) else 1
-        rounds = max(1, round(workload.counted * scale / less))
+    def measure(job: tuple[Workload, str, int]) -> float | ChildError:
+        workload, name, share = job
+        rounds = max(1, round(workload.counted * scale / share))
         say(f"{workload.title}: instructions, {name}")
         try:
             once, twice = (
@@ -110,23 +113,24 @@ def count(
             return error
         return per_round(once, twice, rounds)
 
-    counts = {
-        (workload, name): Count(workload, name, failure=failures.get(name, ""))
-        for workload in workloads
-        for name in (OFF, *profilers)
-    }
     # What runs beside it changes no count.
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         for number in range(repetitions):
             if number and time.monotonic() > deadline:
                 say(f"no time is left after {number} repetitions")
                 break
-            for key, result in zip(jobs, pool.map(job, jobs), strict=True):
-                if isinstance(result, ChildError):
-                    counts[key].failure = str(result)
-                else:
-                    counts[key].per_round.append(result)
-    for (workload, _), row in counts.items():
-        row.base = counts[workload, OFF].per_round
-        row.failure = row.failure or counts[workload, OFF].failure
-    return [row for row in counts.values() if row.profiler != OFF]
+            for job, result in zip(jobs, pool.map(measure, jobs), strict=True):
+                results[job].append(result)
+
+    counts = []
+    for workload in workloads:
+        for name in profilers:
+            row = Count(workload, name, failure=failures.get(name, ""))
+            for where, key in ((row.per_round, name), (row.base, OFF)):
+                for result in results.get((workload, key, shares[name]), ()):
+                    if isinstance(result, ChildError):
+                        row.failure = str(result)
+                    else:
+                        where.append(result)
+            counts.append(row)
+    return counts

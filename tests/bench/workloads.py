@@ -44,8 +44,8 @@ def _count(node: Node | None) -> int:
 
 
 def tree(rounds: int) -> int:
-    """Binary trees of 8191 objects; 20 of them are alive at any time."""
-    alive: deque[Node] = deque(maxlen=20)
+    """Binary trees of 8191 objects; 5 of them are alive at any time."""
+    alive: deque[Node] = deque(maxlen=5)
     nodes = 0
     for _ in range(rounds):
         alive.append(_grow(12, 1))
