@@ -2,12 +2,14 @@
 # make demo    the whole product on an example service, in under two minutes
 # make test    every test; installs what it needs
 # make check   ruff, mypy --strict, the architecture test
+# make bench   docs/overhead.md: what this and other profilers cost, up to 20 minutes;
+#              with BENCH="--quick" build/bench/overhead.md, in one minute
 # make proto   pyprof_agent/formats/_schema.py from proto/profile.proto
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test check proto clean
+.PHONY: setup demo test check bench proto clean
 
 setup: .venv/.ready
 
@@ -30,6 +32,19 @@ check: setup
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest --quiet tests/test_architecture.py
+
+bench: build/bench/.ready
+	@rm -rf build/lib build/lib.* build/temp.* build/bdist.*
+	@build/bench/bin/pip install --quiet --disable-pip-version-check --force-reinstall --no-deps .
+	@build/bench/bin/python -m tests.bench $(BENCH)
+
+build/bench/.ready: pyproject.toml tests/bench/install.py
+	@echo "Setting up build/bench with other profilers ..."
+	@$(PYTHON) -m venv --clear build/bench
+	@build/bench/bin/pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	@build/bench/bin/pip install --quiet --disable-pip-version-check .
+	@build/bench/bin/python tests/bench/install.py
+	@touch $@
 
 proto:
 	@$(PYTHON) -m venv build/protoc

@@ -58,6 +58,7 @@ def test_there_are_the_pages_that_are_promised() -> None:
         "configuration.md",
         "endpoints.md",
         "how-it-works.md",
+        "overhead.md",
         "start.md",
     ]
 
