@@ -3,7 +3,7 @@
 # make test    every test; installs what it needs
 # make check   ruff, mypy --strict, the architecture test
 # make bench   docs/overhead.md: what this and other profilers cost, up to 20 minutes;
-#              with BENCH="--quick" build/bench/overhead.md, in one minute
+#              with BENCH="--quick" build/bench/overhead.md, in a few minutes, without meaning
 # make proto   pyprof_agent/formats/_schema.py from proto/profile.proto
 
 PYTHON ?= python3
