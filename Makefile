@@ -1,6 +1,7 @@
 # make setup   .venv with the package, its extras and the dev group
 # make demo    the whole product on an example service, in under two minutes
 # make test    every test; installs what it needs
+# make soak    the heap engine against known truths, its time and its memory; 15 minutes
 # make check   ruff, mypy --strict, the architecture test
 # make bench   docs/overhead.md: what this and other profilers cost, up to 20 minutes;
 #              with BENCH="--quick" build/bench/overhead.md, in a few minutes, without meaning
@@ -9,7 +10,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test check bench proto clean
+.PHONY: setup demo test soak check bench proto clean
 
 setup: .venv/.ready
 
@@ -26,6 +27,9 @@ demo: setup
 
 test: setup
 	@$(BIN)/python -m pytest
+
+soak: setup
+	@$(BIN)/python -m pytest -s -o addopts= tests/soak
 
 check: setup
 	@$(BIN)/ruff check .

@@ -13,6 +13,7 @@ import os
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import NamedTuple
 
 from pyprof_agent.errors import ProfileError
@@ -144,12 +145,12 @@ def rounded(profile: Profile) -> Profile:
 
     Weighted samples are summed as floats; this is the one place where they become integers.
     """
-    samples = []
-    for stack, values, labels in profile.samples:
-        whole = tuple(map(round, values))
-        if any(whole):
-            samples.append(Sample(stack, whole, labels))
-    return replace(profile, samples=tuple(samples))
+    samples: Iterable[Sample] = profile.samples
+    if not {int} >= set(map(type, chain.from_iterable(row.values for row in samples))):
+        samples = (
+            Sample(stack, tuple(map(round, values)), labels) for stack, values, labels in samples
+        )
+    return replace(profile, samples=tuple(row for row in samples if any(row.values)))
 
 
 def scale(profile: Profile, factor: float) -> Profile:

@@ -164,14 +164,10 @@ make_stack(const struct heap_snapshot *snapshot, uint32_t leaf, PyObject *frames
     return stack;
 }
 
+/* The numbers of a stack, rounded down, once and at the end, as Go does. */
 static PyObject *
-make_row(const struct heap_snapshot *snapshot, const struct heap_bucket *bucket, PyObject *frames)
+make_values(const struct heap_bucket *bucket)
 {
-    PyObject *stack = make_stack(snapshot, bucket->node, frames);
-    if (stack == NULL) {
-        return NULL;
-    }
-    /* Rounded down, once and at the end, as Go does. */
     const uint64_t values[4] = {
         bucket->alloc_objects / HEAP_OBJECT_UNIT,
         bucket->alloc_bytes / HEAP_BYTE_UNIT,
@@ -187,21 +183,43 @@ make_row(const struct heap_snapshot *snapshot, const struct heap_bucket *bucket,
         }
         PyTuple_SET_ITEM(numbers, i, number);
     }
-    PyObject *row = numbers == NULL ? NULL : PyTuple_Pack(2, stack, numbers);
-    Py_DECREF(stack);
-    Py_XDECREF(numbers);
-    return row;
+    return numbers;
 }
 
 static PyObject *
-heap_rows(PyObject *Py_UNUSED(module), PyObject *args)
+heap_stacks(PyObject *Py_UNUSED(module), PyObject *args)
 {
     PyObject *capsule;
     Py_ssize_t start;
     Py_ssize_t stop;
     PyObject *frames;
-    if (!PyArg_ParseTuple(args, "OnnO!:heap_rows", &capsule, &start, &stop, &PyList_Type,
+    if (!PyArg_ParseTuple(args, "OnnO!:heap_stacks", &capsule, &start, &stop, &PyList_Type,
                           &frames)) {
+        return NULL;
+    }
+    const struct held_snapshot *held = PyCapsule_GetPointer(capsule, SNAPSHOT_NAME);
+    if (held == NULL || !clip(0, start, &stop, held->copy.bucket_count)) {
+        return NULL;
+    }
+    PyObject *stacks = PyList_New(stop - start);
+    for (Py_ssize_t i = start; stacks != NULL && i < stop; i++) {
+        PyObject *stack = make_stack(&held->copy, held->copy.buckets[i].node, frames);
+        if (stack == NULL) {
+            Py_CLEAR(stacks);
+            break;
+        }
+        PyList_SET_ITEM(stacks, i - start, stack);
+    }
+    return stacks;
+}
+
+static PyObject *
+heap_values(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    PyObject *capsule;
+    Py_ssize_t start;
+    Py_ssize_t stop;
+    if (!PyArg_ParseTuple(args, "Onn:heap_values", &capsule, &start, &stop)) {
         return NULL;
     }
     const struct held_snapshot *held = PyCapsule_GetPointer(capsule, SNAPSHOT_NAME);
@@ -210,13 +228,12 @@ heap_rows(PyObject *Py_UNUSED(module), PyObject *args)
     }
     PyObject *rows = PyList_New(stop - start);
     for (Py_ssize_t i = start; rows != NULL && i < stop; i++) {
-        PyObject *row = make_row(&held->copy, &held->copy.buckets[i], frames);
-        if (row == NULL) {
+        PyObject *values = make_values(&held->copy.buckets[i]);
+        if (values == NULL) {
             Py_CLEAR(rows);
+            break;
         }
-        else {
-            PyList_SET_ITEM(rows, i - start, row);
-        }
+        PyList_SET_ITEM(rows, i - start, values);
     }
     return rows;
 }
@@ -265,7 +282,8 @@ static PyMethodDef methods[] = {
     {"heap_repair", heap_repair, METH_NOARGS, NULL},
     {"heap_snapshot", heap_snapshot, METH_O, NULL},
     {"heap_nodes", heap_nodes, METH_VARARGS, NULL},
-    {"heap_rows", heap_rows, METH_VARARGS, NULL},
+    {"heap_stacks", heap_stacks, METH_VARARGS, NULL},
+    {"heap_values", heap_values, METH_VARARGS, NULL},
     {"heap_stats", heap_stats, METH_NOARGS, NULL},
     {"own_stack", own_stack, METH_O, NULL},
     {NULL, NULL, 0, NULL},

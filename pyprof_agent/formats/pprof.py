@@ -24,6 +24,7 @@ from pyprof_agent.profile import (
     Profile,
     Sample,
     ValueType,
+    rounded,
     validate,
     validate_frame,
 )
@@ -103,7 +104,7 @@ class _Encoder:
 
     def __init__(self, profile: Profile) -> None:
         self.message = _Message()
-        self.profile = profile
+        self.profile = rounded(profile)
         self.strings: dict[str, int] = {"": 0}
         self.functions: dict[tuple[str, str, int], int] = {}
         self.frames: list[tuple[int, Frame]] = []  # with their addresses, by number
@@ -162,7 +163,7 @@ class _Encoder:
         )
 
     def samples(self) -> None:
-        samples = [row for row in self.profile.samples if any(map(round, row.values))]
+        samples = self.profile.samples
         # Tuples of integers, as the garbage collector does not look into them: with lists it
         # takes a third of the time.
         stacks = [self.stack_numbers(sample.stack) for sample in samples]
@@ -180,7 +181,7 @@ class _Encoder:
             _, values, labels = samples[row]
             message = add()
             message.location_id.extend(stacks[row])
-            message.value.extend(map(round, values))
+            message.value.extend(values)
             for label in labels:
                 if label.value != "":  # on the wire that would be the number 0
                     self.label(message.label.add(), label)

@@ -1,0 +1,80 @@
+"""What a heap profile of 20,000 stacks costs the service that is asked for it: `make soak`."""
+
+from __future__ import annotations
+
+import pytest
+
+from pyprof_agent.sources import heap_native
+from tests.support import run_python
+
+pytestmark = pytest.mark.skipif(bool(heap_native.unusable()), reason=heap_native.unusable())
+
+# 20,000 stacks of 27 frames, from functions that branch at random. Each block is larger than the
+# gap between samples, so that nearly each is one; what the profile itself allocates is not.
+SNAPSHOT = """
+import random, threading, time
+import pyprof_agent
+
+lines = ["def leaf(path, place):", "    return bytes(20_000)"]
+for caller in range(10):
+    lines.append(f"def call_{caller}(path, place):")
+    for callee in range(10):
+        lines.append(f"    if path[place] == {callee}:")
+        lines.append("        return step(path, place)(path, place + 1)")
+lines.append("def step(path, place):")
+lines.append("    return leaf if place + 1 == len(path) else calls[path[place + 1]]")
+space = {}
+exec(compile("\\n".join(lines), "generated.py", "exec"), space)
+space["calls"] = [space[f"call_{n}"] for n in range(10)]
+
+def descend(depth, path):
+    return space["calls"][path[0]](path, 0) if depth == 0 else descend(depth - 1, path)
+
+agent = pyprof_agent.start(stacks=False, heap_engine="native", heap_sample_bytes=4000)
+dice = random.Random(1)
+kept = [descend(6, [dice.randrange(10) for _ in range(18)]) for _ in range(20_200)]
+
+class Watch(threading.Thread):
+    # The longest time that this thread, which asks for the GIL all the time, did not get it.
+    def run(self):
+        self.longest, self.ends = 0, False
+        last = time.perf_counter()
+        while not self.ends:
+            time.sleep(0.0002)
+            now = time.perf_counter()
+            self.longest, last = max(self.longest, now - last), now
+
+def make():
+    return agent.capture("heap").to_bytes()
+
+first = time.perf_counter()
+make()
+print("first", time.perf_counter() - first)
+alone, beside = [], []
+for _ in range(7):
+    begin = time.perf_counter()
+    make()
+    alone.append(time.perf_counter() - begin)
+for _ in range(7):
+    watch = Watch()
+    watch.start()
+    make()
+    watch.ends = True
+    watch.join()
+    beside.append(watch.longest)
+profile = agent.capture("heap")
+print("stacks", len(profile.samples))
+print("frames", sum(len(sample.stack) for sample in profile.samples) / len(profile.samples))
+print("alone", min(alone))
+print("longest", min(beside))
+"""
+
+
+def test_a_snapshot_of_20_000_stacks_is_quick_and_lets_others_run() -> None:
+    lines = run_python(SNAPSHOT, timeout=110).stdout.splitlines()
+    figures = {name: float(value) for name, value in map(str.split, lines)}
+    print(f"\n{figures}")
+    assert figures["stacks"] >= 20_000
+    assert figures["frames"] > 25
+    assert figures["alone"] < 0.150
+    assert figures["longest"] < 0.020
