@@ -100,9 +100,6 @@ class PythonStacks:
         self._running = False
         self._thread: threading.Thread | None = None
         self._wake = threading.Lock()
-        # When to look next, and what a look costs (seconds). They outlive the thread: a program
-        # that forks more often than it is looked at would never be looked at.
-        self._due = self._cost = 0.0
         self.generation = 0
         self._green: str | None = None
         self._reset()
@@ -114,6 +111,10 @@ class PythonStacks:
         self._labelled: set[_Labels] = set()
         self._cpu: dict[_Labels, int] = {}
         self._ticks = self._failures = 0
+        # When to look next, and what a look costs (seconds). They outlive the thread: a program
+        # that forks more often than it is looked at would never be looked at.
+        self._due = time.monotonic() + 1 / self._hz
+        self._cost = 0.0
         self._started_at = self._ticked_at = time.monotonic_ns()
         self._process_cpu_at_start = time.process_time_ns()
         self._survey(sys._current_frames())
@@ -124,8 +125,6 @@ class PythonStacks:
         if not self._running:
             with self._lock:
                 self._reset()
-                self._due = time.monotonic() + 1 / self._hz
-                self._cost = 0.0
                 self._running = True
             self._green = green_threads()
             if self._green:
