@@ -9,7 +9,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import CodeType
 
@@ -158,24 +158,22 @@ class NativeHeap:
                 raise NotRunningError("the native heap engine is not running")
             _sampler.resets += core.heap_repair()
             time_nanos = self._now()
-            known = len(self._frames)
+            # Held here, as a signal handler may stop and start the engine meanwhile; and filled by
+            # place, as it may ask for a profile.
+            frames, kept = self._frames, self._stacks
+            known = len(frames)
             snapshot, nodes, rows = core.heap_snapshot(known)
-            for start in range(known, nodes, AT_ONCE):
-                codes, instructions = core.heap_nodes(snapshot, start, start + AT_ONCE)
-                # By place, as a signal handler may have asked for a profile meanwhile.
-                frames = list(map(self._frame, codes, instructions))
-                self._frames[start : start + len(frames)] = frames
-            for start in range(len(self._stacks), min(rows, MAX_STACKS_KEPT), AT_ONCE):
-                stop = min(start + AT_ONCE, MAX_STACKS_KEPT)
-                stacks = core.heap_stacks(snapshot, start, stop, self._frames)
-                self._stacks[start : start + len(stacks)] = stacks
-            stacks = self._stacks[:rows]
-            for start in range(len(stacks), rows, AT_ONCE):
-                stacks += core.heap_stacks(snapshot, start, start + AT_ONCE, self._frames)
+            for start, stop in _batches(known, nodes):
+                codes, instructions = core.heap_nodes(snapshot, start, stop)
+                frames[start:stop] = map(self._frame, codes, instructions)
+            for start, stop in _batches(len(kept), min(rows, MAX_STACKS_KEPT)):
+                kept[start:stop] = core.heap_stacks(snapshot, start, stop, frames)
+            stacks = kept[:rows]
+            for start, stop in _batches(len(stacks), rows):
+                stacks += core.heap_stacks(snapshot, start, stop, frames)
             samples: list[Sample] = []
-            for start in range(0, rows, AT_ONCE):
-                values = core.heap_values(snapshot, start, start + AT_ONCE)
-                samples += map(Sample, stacks[start : start + AT_ONCE], values)
+            for start, stop in _batches(0, rows):
+                samples += map(Sample, stacks[start:stop], core.heap_values(snapshot, start, stop))
             comments = self._comments()
         return Profile(
             sample_types=SAMPLE_TYPES,
@@ -229,6 +227,11 @@ class NativeHeap:
         }
         comments += [f"{stats[key]} {text}" for key, text in losses.items() if stats[key]]
         return tuple(comments)
+
+
+def _batches(start: int, stop: int) -> Iterator[tuple[int, int]]:
+    for begin in range(start, stop, AT_ONCE):
+        yield begin, min(begin + AT_ONCE, stop)
 
 
 def _resident_bytes() -> int:
