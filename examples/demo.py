@@ -30,10 +30,10 @@ from pyprof_agent.formats.pprof import decode
 from pyprof_agent.profile import subtract
 
 HERE = Path(__file__).resolve().parent
-BATCH = 1000
-WARM_UP_BATCHES = 10
-LOAD_BATCHES = 300
-LOAD_BATCHES_TRACEMALLOC = 30
+BATCH = 20_000
+WARM_UP_BATCHES = 1
+LOAD_BATCHES = 50
+LOAD_BATCHES_TRACEMALLOC = 2
 """Its service is slow, and it counts every block, so that fewer messages do."""
 
 SAMPLE_BYTES = 16384
