@@ -12,8 +12,16 @@ from typing import Any
 import pytest
 
 from pyprof_agent import Config
+from pyprof_agent._native import NEWEST, OLDEST, unusable
 from pyprof_agent.config import PREFIX
+from pyprof_agent.doctor import examine
 from pyprof_agent.http.index import DESCRIPTIONS
+from pyprof_agent.process import RECORDING_SAMPLE_BYTES
+from pyprof_agent.profile import Frame
+from pyprof_agent.sources.heap_native import NO_GIL, NO_PYTHON, NativeHeap
+from pyprof_agent.sources.heap_tracemalloc import AGENT, TracemallocHeap
+from pyprof_agent.sources.naming import TRUNCATED, FrameNames
+from pyprof_agent.sources.stack_counters import OVERFLOW
 from tests.support import EXAMPLES, ROOT
 
 DOCS = ROOT / "docs"
@@ -108,6 +116,42 @@ def test_every_path_is_in_the_endpoints(path: str) -> None:
     text = (DOCS / "endpoints.md").read_text()
     assert f"[`/debug/pprof/{path}`](#" in text
     assert re.search(rf"^    curl .*/debug/pprof/{path}\b", text, re.MULTILINE)
+
+
+@pytest.mark.skipif(bool(unusable()), reason=unusable())
+def test_every_number_of_the_native_heap_engine_is_explained() -> None:
+    text = (DOCS / "how-it-works.md").read_text()
+    stats = NativeHeap(FrameNames(), sample_bytes=524288, max_frames=128).stats()
+    assert [key for key in stats if f"\n| `{key}` | " not in text] == []
+
+
+def test_every_number_of_tracemalloc_is_in_the_endpoints() -> None:
+    text = (DOCS / "endpoints.md").read_text()
+    stats = TracemallocHeap(FrameNames(), max_frames=128).stats()
+    assert [key for key in stats if f"heap: {key.replace('_', ' ')} " not in text] == []
+
+
+@pytest.mark.parametrize("frame", [NO_GIL, NO_PYTHON, TRUNCATED, OVERFLOW, AGENT])
+def test_every_special_frame_of_the_heap_is_in_the_table(frame: Frame) -> None:
+    assert f"\n| `{frame.function}` | " in (DOCS / "how-it-works.md").read_text()
+
+
+def test_the_versions_the_extension_knows_are_those_named() -> None:
+    versions = f"CPython {OLDEST[0]}.{OLDEST[1]} to {NEWEST[0]}.{NEWEST[1]}"
+    for page in ("README.md", "docs/how-it-works.md", "docs/configuration.md", "docs/start.md"):
+        assert versions in (ROOT / page).read_text()
+
+
+def test_what_the_doctor_says_is_in_the_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYPROF_AGENT_HEAP_ENGINE", "tracemalloc")
+    text = (DOCS / "configuration.md").read_text()
+    _, (_, *lines) = examine()
+    assert [line for line in lines if f"\n{line}\n" not in text] == []
+
+
+def test_the_rate_of_record_is_in_the_configuration() -> None:
+    text = (DOCS / "configuration.md").read_text()
+    assert f"`heap_sample_bytes` {RECORDING_SAMPLE_BYTES}" in text
 
 
 def test_every_module_has_its_line_in_the_architecture() -> None:
