@@ -2,12 +2,14 @@
 # make demo    the whole product on an example service, in under two minutes
 # make test    every test; installs what it needs
 # make check   ruff, mypy --strict, the architecture test
+# make matrix  every test on every CPython from 3.11 to 3.15 that can be had, or on some of
+#              them: make matrix PYTHONS="3.12 3.14"
 # make proto   pyprof_agent/formats/_schema.py from proto/profile.proto
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test check proto clean
+.PHONY: setup demo test check matrix proto clean
 
 setup: .venv/.ready
 
@@ -29,6 +31,9 @@ check: setup
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest --quiet tests/test_architecture.py
+
+matrix:
+	@.ci/matrix $(PYTHONS)
 
 proto:
 	@$(PYTHON) -m venv build/protoc
