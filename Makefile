@@ -4,12 +4,15 @@
 # make check   ruff, mypy --strict, the architecture test
 # make matrix  every test on every CPython from 3.11 to 3.15 that can be had, or on some of
 #              them: make matrix PYTHONS="3.12 3.14"
+# make cpython-tests
+#              CPython 3.11's own tests: those that pass without the agent pass with it in every
+#              process; or some of them: make cpython-tests MODULES="test_dict test_threading"
 # make proto   pyprof_agent/formats/_schema.py from proto/profile.proto
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test check matrix proto clean
+.PHONY: setup demo test check matrix cpython-tests proto clean
 
 setup: .venv/.ready
 
@@ -34,6 +37,9 @@ check: setup
 
 matrix:
 	@.ci/matrix $(PYTHONS)
+
+cpython-tests:
+	@$(PYTHON) .ci/cpython-tests $(MODULES)
 
 proto:
 	@$(PYTHON) -m venv build/protoc
