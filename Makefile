@@ -5,12 +5,17 @@
 # make check   ruff, mypy --strict, the architecture test
 # make bench   docs/overhead.md: what this and other profilers cost, up to 20 minutes;
 #              with BENCH="--quick" build/bench/overhead.md, in a few minutes, without meaning
+# make matrix  every test on every CPython from 3.11 to 3.15 that can be had, or on some of
+#              them: make matrix PYTHONS="3.12 3.14"
+# make cpython-tests
+#              CPython 3.11's own tests: those that pass without the agent pass with it in every
+#              process; or some of them: make cpython-tests MODULES="test_dict test_threading"
 # make proto   pyprof_agent/formats/_schema.py from proto/profile.proto
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test soak check bench proto clean
+.PHONY: setup demo test soak check bench matrix cpython-tests proto clean
 
 setup: .venv/.ready
 
@@ -49,6 +54,12 @@ build/bench/.ready: pyproject.toml tests/bench/install.py
 	@build/bench/bin/pip install --quiet --disable-pip-version-check .
 	@build/bench/bin/python tests/bench/install.py
 	@touch $@
+
+matrix:
+	@.ci/matrix $(PYTHONS)
+
+cpython-tests:
+	@$(PYTHON) .ci/cpython-tests $(MODULES)
 
 proto:
 	@$(PYTHON) -m venv build/protoc

@@ -22,7 +22,8 @@ while time.thread_time() < end:
 print(sys.argv[1:], __name__, __file__)
 if "sleep" in sys.argv:
     print("ready", flush=True)
-    time.sleep(60)
+    for _ in range(600):  # a signal just before a sleep is handled after it: no long one
+        time.sleep(0.1)
 if "fork" in sys.argv:
     child = os.fork()
     if child:

@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_NODES (1u << 19) /* about 40 MB in all when full */
 
 _Atomic uint8_t heap_filter[1u << HEAP_FILTER_BITS];
 
@@ -31,6 +30,8 @@ static struct {
     uint64_t samples;
     uint64_t dropped;
     uint64_t overflowed;
+    uint64_t folded;
+    uint32_t taken; /* blocks taken out that are neither freed nor put back yet */
     struct position positions[HEAP_MAX_FRAMES];
 } book;
 
@@ -43,6 +44,13 @@ heap_book_lock(void)
 void
 heap_book_unlock(void)
 {
+    pthread_mutex_unlock(&lock);
+}
+
+void
+heap_book_unlock_in_child(void)
+{
+    book.taken = 0; /* by threads that are not in this process */
     pthread_mutex_unlock(&lock);
 }
 
@@ -78,7 +86,7 @@ bool
 heap_book_open(double mean, int max_frames)
 {
     heap_book_lock();
-    book.open = stack_table_init(&book.stacks, MAX_NODES) && live_set_init(&book.live);
+    book.open = stack_table_init(&book.stacks, HEAP_MAX_NODES) && live_set_init(&book.live);
     if (book.open) {
         book.run++;
         book.mean = mean;
@@ -248,6 +256,7 @@ heap_book_take(void *address, struct live_block *block)
 {
     heap_book_lock();
     bool taken = take_live(address, block);
+    book.taken += taken;
     heap_book_unlock();
     return taken;
 }
@@ -257,6 +266,7 @@ heap_book_freed(struct live_block block)
 {
     heap_book_lock();
     if (book.open && block.run == book.run) {
+        book.taken--;
         count_freed(block);
     }
     heap_book_unlock();
@@ -266,9 +276,12 @@ void
 heap_book_put_back(struct live_block block)
 {
     heap_book_lock();
-    if (book.open && block.run == book.run && !add_live(block)) {
-        count_freed(block);
-        book.dropped++;
+    if (book.open && block.run == book.run) {
+        book.taken--;
+        if (!add_live(block)) {
+            count_freed(block);
+            book.dropped++;
+        }
     }
     heap_book_unlock();
 }
@@ -312,6 +325,157 @@ heap_book_copy(struct heap_snapshot *snapshot)
     return copied;
 }
 
+/* What becomes of the book when stacks with nothing alive make room for others. */
+struct compaction {
+    struct stack_table stacks;
+    struct heap_bucket *buckets;
+    uint32_t bucket_count;
+    uint32_t *node_of;   /* new ids by old; 0: not there yet */
+    uint32_t *bucket_of; /* new buckets by old; STACK_NONE: folded */
+    uint32_t *path;
+};
+
+static void
+compaction_free(struct compaction *to)
+{
+    stack_table_free(&to->stacks);
+    free(to->buckets);
+    free(to->node_of);
+    free(to->bucket_of);
+    free(to->path);
+}
+
+static bool
+compaction_init(struct compaction *to)
+{
+    size_t buckets = book.bucket_count + 1; /* one may be made, for what is folded */
+    *to = (struct compaction){
+        .buckets = malloc(buckets * sizeof *to->buckets),
+        .node_of = calloc(book.stacks.count, sizeof *to->node_of),
+        .bucket_of = malloc(buckets * sizeof *to->bucket_of),
+        .path = malloc((HEAP_MAX_FRAMES + 2) * sizeof *to->path),
+    };
+    return to->buckets != NULL && to->node_of != NULL && to->bucket_of != NULL && to->path != NULL
+           && stack_table_init(&to->stacks, HEAP_MAX_NODES);
+}
+
+/* The node in the new table of a node in the old one; STACK_NONE without memory. */
+static uint32_t
+move_node(struct compaction *to, uint32_t node)
+{
+    uint32_t depth = 0;
+    for (; node != STACK_ROOT && to->node_of[node] == 0; node = book.stacks.nodes[node].parent) {
+        to->path[depth++] = node;
+    }
+    uint32_t moved = to->node_of[node]; /* of the root: 0, which is the root */
+    while (depth > 0 && moved != STACK_NONE) {
+        uint32_t old = to->path[--depth];
+        const struct stack_node *from = &book.stacks.nodes[old];
+        bool made;
+        moved = stack_table_intern(&to->stacks, moved, from->code, from->instruction, &made);
+        to->node_of[old] = moved == STACK_NONE ? 0 : moved;
+    }
+    return moved;
+}
+
+static bool
+move_buckets(struct compaction *to)
+{
+    bool made;
+    struct heap_bucket overflow = {
+        .node = stack_table_intern(&to->stacks, STACK_ROOT, NULL, HEAP_MARKER_OVERFLOW, &made)};
+    to->node_of[book.overflow_node] = overflow.node;
+    to->bucket_count = 1; /* the overflow's is the first */
+    for (uint32_t i = 0; i < book.bucket_count; i++) {
+        const struct heap_bucket *from = &book.buckets[i];
+        bool alive = from->alloc_objects != from->free_objects;
+        if (alive && from->node != book.overflow_node) {
+            uint32_t node = move_node(to, from->node);
+            if (node == STACK_NONE) {
+                return false;
+            }
+            to->bucket_of[i] = to->bucket_count;
+            to->buckets[to->bucket_count] = *from;
+            to->buckets[to->bucket_count++].node = node;
+        }
+        else {
+            overflow.alloc_objects += from->alloc_objects;
+            overflow.alloc_bytes += from->alloc_bytes;
+            overflow.free_objects += from->free_objects;
+            overflow.free_bytes += from->free_bytes;
+            to->bucket_of[i] = 0;
+        }
+    }
+    to->buckets[0] = overflow;
+    return true;
+}
+
+/* Put the new tables in the place of the old ones, which go to `*to`. */
+static bool
+adopt(struct compaction *to)
+{
+    uint32_t *bucket_of = calloc(to->stacks.capacity, sizeof *bucket_of);
+    if (bucket_of == NULL) {
+        return false;
+    }
+    for (uint32_t i = 0; i < to->bucket_count; i++) {
+        bucket_of[to->buckets[i].node] = i + 1;
+    }
+    for (size_t slot = 0; slot < book.live.slots; slot++) {
+        if (book.live.blocks[slot].address != 0) {
+            book.live.blocks[slot].bucket = to->bucket_of[book.live.blocks[slot].bucket];
+        }
+    }
+    book.folded += book.bucket_count + 1 - to->bucket_count;
+    struct stack_table stacks = book.stacks;
+    book.stacks = to->stacks;
+    to->stacks = stacks;
+    free(book.bucket_of);
+    book.bucket_of = bucket_of;
+    book.bucket_of_capacity = book.stacks.capacity;
+    free(book.buckets);
+    book.buckets = to->buckets;
+    book.bucket_capacity = book.bucket_count + 1;
+    book.bucket_count = to->bucket_count;
+    to->buckets = NULL;
+    book.overflow_node = book.buckets[0].node;
+    return true;
+}
+
+/* Whether the table is nearly full, and most of it for nothing. */
+static bool
+worth_compacting(void)
+{
+    uint32_t alive = 0;
+    for (uint32_t i = 0; i < book.bucket_count; i++) {
+        alive += book.buckets[i].alloc_objects != book.buckets[i].free_objects;
+    }
+    return book.stacks.count > HEAP_MAX_NODES / 8 * 7 && alive < book.bucket_count / 2;
+}
+
+bool
+heap_book_compact(void)
+{
+    struct compaction to = {0};
+    heap_book_lock();
+    /* Not while a thread that reallocates has a block in its hands, with its bucket's number. */
+    bool done = book.open && book.taken == 0 && worth_compacting() && compaction_init(&to)
+                && move_buckets(&to) && adopt(&to);
+    if (done) {
+        for (uint32_t id = 1; id < book.stacks.count; id++) {
+            Py_XINCREF((PyObject *)book.stacks.nodes[id].code);
+        }
+    }
+    heap_book_unlock();
+    if (done) {
+        for (uint32_t id = 1; id < to.stacks.count; id++) {
+            Py_XDECREF((PyObject *)to.stacks.nodes[id].code);
+        }
+    }
+    compaction_free(&to);
+    return done;
+}
+
 void
 heap_snapshot_free(struct heap_snapshot *snapshot)
 {
@@ -329,6 +493,7 @@ heap_book_stats(void)
         .live = book.live.count,
         .dropped = book.dropped,
         .overflowed = book.overflowed,
+        .folded = book.folded,
         .stacks = book.bucket_count,
         .nodes = book.stacks.count,
         .bytes = sizeof book + sizeof heap_filter + stack_table_bytes(&book.stacks)

@@ -19,6 +19,7 @@ enum heap_marker {
 };
 
 #define HEAP_MAX_FRAMES 1024
+#define HEAP_MAX_NODES (1u << 19) /* about 40 MB in all when full */
 
 /* Counters are fixed-point: sums are exact, so what has all been freed is zero in use, in
    whatever order. Room for 2^52 objects and 2^59 bytes: 10 GB/s for a year is 2^58. */
@@ -46,6 +47,7 @@ struct heap_stats {
     uint64_t live;       /* of them alive */
     uint64_t dropped;    /* not booked: no memory */
     uint64_t overflowed; /* booked on HEAP_MARKER_OVERFLOW */
+    uint64_t folded;     /* stacks whose counters went there */
     uint64_t stacks;
     uint64_t nodes;
     uint64_t bytes;      /* memory of the book itself */
@@ -73,6 +75,11 @@ void heap_book_put_back(struct live_block block);
 /* Book all that is alive as freed. */
 void heap_book_free_all(void);
 
+/* If the table is nearly full and most stacks have nothing alive, these give up their places: what
+   they have counted goes to HEAP_MARKER_OVERFLOW. True if so; all nodes and buckets have other
+   numbers then. Called with the GIL held, for some 100 ms. */
+bool heap_book_compact(void);
+
 /* A copy of everything; false without memory. */
 bool heap_book_copy(struct heap_snapshot *snapshot);
 void heap_snapshot_free(struct heap_snapshot *snapshot);
@@ -82,6 +89,7 @@ struct heap_stats heap_book_stats(void);
 /* Around a fork, so that the child finds the lock free and the books in order. */
 void heap_book_lock(void);
 void heap_book_unlock(void);
+void heap_book_unlock_in_child(void);
 
 /* How many live blocks hash here, up to 255, which stays: a byte that nearly always is zero, and
    then the block of that address is not ours. */

@@ -475,7 +475,7 @@ in_forked_child(void)
 {
     own.run = 0; /* all children of one parent must not draw the same budgets */
     own.budget = 0;
-    heap_book_unlock();
+    heap_book_unlock_in_child();
 }
 
 const char *

@@ -239,12 +239,18 @@ heap_values(PyObject *Py_UNUSED(module), PyObject *args)
 }
 
 static PyObject *
+heap_compact(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
+{
+    return PyBool_FromLong(heap_book_compact());
+}
+
+static PyObject *
 heap_stats(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
 {
     struct heap_stats stats = heap_book_stats();
     return Py_BuildValue(
-        "{sKsKsKsKsKsKsKsK}", "samples", stats.samples, "live", stats.live, "dropped",
-        stats.dropped + heap_sampler_missed(), "overflowed", stats.overflowed, "subinterpreter",
+        "{sKsKsKsKsKsKsKsKsK}", "samples", stats.samples, "live", stats.live, "dropped",
+        stats.dropped + heap_sampler_missed(), "overflowed", stats.overflowed, "folded", stats.folded, "subinterpreter",
         heap_sampler_skipped(), "stacks", stats.stacks, "frames", stats.nodes, "own_bytes",
         stats.bytes);
 }
@@ -284,6 +290,7 @@ static PyMethodDef methods[] = {
     {"heap_nodes", heap_nodes, METH_VARARGS, NULL},
     {"heap_stacks", heap_stacks, METH_VARARGS, NULL},
     {"heap_values", heap_values, METH_VARARGS, NULL},
+    {"heap_compact", heap_compact, METH_NOARGS, NULL},
     {"heap_stats", heap_stats, METH_NOARGS, NULL},
     {"own_stack", own_stack, METH_O, NULL},
     {NULL, NULL, 0, NULL},

@@ -15,7 +15,8 @@ from types import CodeType
 
 from pyprof_agent._native import unusable as extension_unusable
 from pyprof_agent.errors import ConfigError, NotRunningError
-from pyprof_agent.profile import Frame, Profile, Sample, ValueType, subtract
+from pyprof_agent.profile import Frame, Profile, Sample, ValueType, merge, subtract
+from pyprof_agent.sources import heap_rows
 from pyprof_agent.sources.heap_tracemalloc import SAMPLE_TYPES
 from pyprof_agent.sources.naming import TRUNCATED, FrameNames
 from pyprof_agent.sources.stack_counters import OVERFLOW
@@ -47,6 +48,7 @@ class _Sampler:
     users: int = 0
     settings: tuple[int, int] = (0, 0)  # bytes between samples, frames
     resets: int = 0
+    epoch: int = 0  # grows when stacks and frames get other numbers
 
 
 _LOG = logging.getLogger("pyprof_agent")
@@ -104,6 +106,7 @@ class NativeHeap:
         self._settings = (sample_bytes, max_frames)
         self._now = now
         self._started = False
+        self._epoch = 0
         self._frames: list[Frame] = []  # by the sampler's node
         self._stacks: list[tuple[Frame, ...]] = []  # by its row, as far as they are kept
         self.generation = 0
@@ -133,7 +136,7 @@ class NativeHeap:
                 )
             _sampler.users += 1
             self._started = True
-            self._frames, self._stacks = [], []
+            self._epoch, self._frames, self._stacks = _sampler.epoch, [], []
             self.generation += 1
 
     def stop(self) -> None:
@@ -158,6 +161,8 @@ class NativeHeap:
                 raise NotRunningError("the native heap engine is not running")
             _sampler.resets += core.heap_repair()
             time_nanos = self._now()
+            if self._epoch != _sampler.epoch:
+                self._epoch, self._frames, self._stacks = _sampler.epoch, [], []
             # Held here, as a signal handler may stop and start the engine meanwhile; and filled by
             # place, as it may ask for a profile.
             frames, kept = self._frames, self._stacks
@@ -175,6 +180,7 @@ class NativeHeap:
             for start, stop in _batches(0, rows):
                 samples += map(Sample, stacks[start:stop], core.heap_values(snapshot, start, stop))
             comments = self._comments()
+            _sampler.epoch += core.heap_compact()
         return Profile(
             sample_types=SAMPLE_TYPES,
             samples=tuple(samples),
@@ -186,14 +192,19 @@ class NativeHeap:
         )
 
     def window(self, later: Profile, earlier: Profile) -> Profile:
-        """What changed between two snapshots."""
-        return subtract(later, earlier)
+        """What changed between two snapshots; alloc_* are never negative."""
+        if _overflow(later) == _overflow(earlier):
+            return subtract(later, earlier)
+        # Rows may have been folded between the two. Those of equal stacks, from places on one
+        # line, are added up first.
+        return heap_rows.window(merge([later]), merge([earlier]))
 
     def stats(self) -> dict[str, float]:
         """Samples so far, alive, and lost; stacks and frames known; its own memory in bytes.
 
         `dropped`: for want of memory, or as other code had removed the hooks
         `overflowed`: counted, but on `<too many stacks>`, as the table was full
+        `folded`: stacks with nothing alive whose row went there, to make room for others
         `subinterpreter`: not sampled, as they were allocated in a subinterpreter
         `resets`: times that other code had removed the hooks
         """
@@ -221,12 +232,17 @@ class NativeHeap:
         losses = {
             "dropped": "samples were lost: no memory, or other code had removed the hooks",
             "overflowed": "samples came after the table of stacks was full",
+            "folded": f"stacks with nothing alive have lost their rows to {OVERFLOW.function}",
             "subinterpreter": "samples were not taken: they fell into a subinterpreter",
             "resets": "times other code removed the hooks (tracemalloc.stop()): what was alive "
             "then counts as freed",
         }
         comments += [f"{stats[key]} {text}" for key, text in losses.items() if stats[key]]
         return tuple(comments)
+
+
+def _overflow(profile: Profile) -> list[tuple[float, ...]]:
+    return [row.values for row in profile.samples if row.stack == (OVERFLOW,)]
 
 
 def _batches(start: int, stop: int) -> Iterator[tuple[int, int]]:

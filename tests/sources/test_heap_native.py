@@ -427,7 +427,7 @@ def test_start_and_stop_twice_are_as_once() -> None:
     heap.stop()
 
 
-STACKS_WITHOUT_END = """
+MANY_STACKS = """
 import random
 from pyprof_agent.sources.heap_native import NativeHeap
 from pyprof_agent.sources.naming import FrameNames
@@ -439,23 +439,76 @@ def branch(bits, depth):
         return branch(bits >> 1, depth - 1)
     return branch(bits >> 1, depth - 1)
 
-heap = NativeHeap(FrameNames(), sample_bytes=1000, max_frames=128)
+def many(count):
+    return [branch(random.getrandbits(120), 120) for _ in range(count)]
+
+def row(profile, function):
+    rows = [s.values for s in profile.samples if s.stack[0].function == function]
+    return [sum(column) for column in zip(*rows)] or [0, 0, 0, 0]
+
+heap, other = (NativeHeap(FrameNames(), sample_bytes=1000, max_frames=128) for _ in range(2))
 heap.start()
+other.start()
+"""
+
+STACKS_WITHOUT_END = (
+    MANY_STACKS
+    + """
 own_bytes = []
 for _ in range(5):
     for _ in range(4000):
         branch(random.getrandbits(120), 120)
     own_bytes.append(heap.stats()["own_bytes"])
-profile, stats = heap.snapshot(), heap.stats()
-(overflow,) = [s for s in profile.samples if s.stack[0].function == "<too many stacks>"]
-heap.stop()
+stats, profile = heap.stats(), heap.snapshot()
+overflow = row(profile, "<too many stacks>")
 print(own_bytes[-2] == own_bytes[-1] < 200 * stats["frames"] < 200 * 2**19 + 1)
-print(stats["overflowed"] > 5000, 0.5 < overflow.values[1] / (1000 * stats["overflowed"]) < 3)
+print(stats["overflowed"] > 5000, 0.5 < overflow[1] / (1000 * stats["overflowed"]) < 3)
 print(any("samples came after the table of stacks was full" in c for c in profile.comments))
 """
+)
 
 
 def test_stacks_beyond_the_table_are_counted_on_a_row_of_their_own() -> None:
     # In a process of its own, as the table keeps its memory until the sampler is stopped.
     output = run_python(STACKS_WITHOUT_END, timeout=110).stdout
     assert output.splitlines() == ["True", "True True", "True"]
+
+
+STACKS_THAT_MAKE_ROOM = (
+    MANY_STACKS
+    + """
+def keep():
+    kept = [None] * 100
+    for place in range(100):
+        kept[place] = bytes(20_000)
+    return kept
+
+kept = keep()
+other.snapshot()
+many(5000)  # dead by now, and more than the table has room for
+full, before = heap.stats(), heap.snapshot()  # which makes room
+after = heap.snapshot()
+print(full["frames"] > 450_000, heap.stats()["frames"] < 2000, heap.stats()["folded"] > 3000)
+print(sum(s.values[0] for s in before.samples) <= sum(s.values[0] for s in after.samples) + 1)
+print(row(before, "<string>.keep")[2:] == row(after, "<string>.keep")[2:] != [0, 0])
+window = heap.window(after, before)
+print(min(value for s in window.samples for value in s.values[:2]) >= 0)
+print(row(window, "<string>.branch")[:2] == [0, 0])
+print({s.stack for s in other.snapshot().samples} >= {s.stack for s in after.samples})
+more = many(3000)
+print(sum(s.values[3] for s in heap.snapshot().samples) > 2_000_000)
+kept = more = None
+print(row(heap.snapshot(), "<string>.keep")[2:], heap.stats()["overflowed"] == full["overflowed"])
+print(any("have lost their rows to <too many stacks>" in c for c in heap.snapshot().comments))
+"""
+)
+
+
+def test_stacks_with_nothing_alive_make_room_for_others() -> None:
+    output = run_python(STACKS_THAT_MAKE_ROOM, timeout=110).stdout
+    assert output.splitlines() == [
+        "True True True",
+        *["True"] * 6,
+        "[0, 0] True",
+        "True",
+    ]
