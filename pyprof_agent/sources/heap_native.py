@@ -138,13 +138,14 @@ class NativeHeap:
                 raise NotRunningError("the native heap engine is not running")
             _sampler.resets += core.heap_repair()
             time_nanos = self._now()
-            known = len(self._frames)
+            # Naming may run any code, which may restart this engine, or ask for another profile.
+            frames = self._frames
+            known = len(frames)
             snapshot, count, nodes = core.heap_snapshot(known)
-            # By place, as a signal handler may have asked for a profile meanwhile.
-            self._frames[known : known + len(nodes)] = [self._frame(*node) for node in nodes]
+            frames[known : known + len(nodes)] = [self._frame(*node) for node in nodes]
             samples: list[Sample] = []
             for start in range(0, count, ROWS_AT_ONCE):
-                rows = core.heap_rows(snapshot, start, start + ROWS_AT_ONCE, self._frames)
+                rows = core.heap_rows(snapshot, start, start + ROWS_AT_ONCE, frames)
                 samples += [Sample(stack, values) for stack, values in rows]
             comments = self._comments()
         return Profile(
