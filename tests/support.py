@@ -89,7 +89,16 @@ def compile_c(target: Path, *sources: Path, flags: Sequence[str] = ()) -> Path:
 
         pytest.skip("there is no C compiler")
     flags = [*flags, *os.environ.get("CFLAGS", "").split()]
-    command = [compiler, "-std=c11", "-O1", *flags, *map(str, sources), "-o", str(target), "-pthread"]
+    command = [
+        compiler,
+        "-std=c11",
+        "-O1",
+        *flags,
+        *map(str, sources),
+        "-o",
+        str(target),
+        "-pthread",
+    ]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == 0, result.stderr
     return target

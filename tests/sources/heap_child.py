@@ -46,9 +46,7 @@ def blocks(heap: NativeHeap) -> list[float]:
 
 
 class _Table(ctypes.Structure):
-    _fields_ = [  # noqa: RUF012, a ctypes structure
-        (name, ctypes.c_void_p) for name in ("ctx", "malloc", "calloc", "realloc", "free")
-    ]
+    _fields_ = [(name, ctypes.c_void_p) for name in ("ctx", "malloc", "calloc", "realloc", "free")]
 
 
 def allocators() -> list[tuple[int | None, ...]]:
@@ -72,8 +70,8 @@ def raw(library: ctypes.CDLL) -> tuple[Callable[[int], int], Callable[[int], Non
 def churn(stop: threading.Event) -> None:
     """Allocate and free with the GIL until told to stop."""
     while not stop.is_set():
-        kept = [bytes(size) for size in range(1, 2000, 7)]
-        kept.extend([bytearray(size) for size in range(1, 2000, 97)])
+        kept: list[object] = [bytes(size) for size in range(1, 2000, 7)]
+        kept += [bytearray(size) for size in range(1, 2000, 97)]
 
 
 def churn_without_gil(stop: threading.Event) -> None:

@@ -9,6 +9,7 @@ from tests.support import run_heap_child as child
 
 pytestmark = pytest.mark.skipif(bool(heap_native.unusable()), reason=heap_native.unusable())
 
+
 @pytest.mark.parametrize("look", ["after each step", "at the end"])
 def test_tracemalloc_may_start_and_stop_in_every_order(look: str) -> None:
     code = """
@@ -38,9 +39,9 @@ def test_tracemalloc_may_start_and_stop_in_every_order(look: str) -> None:
                 grow(kept, 10, 700)
                 now = blocks(running[0])
                 assert now[ALLOC_OBJECTS] >= seen[ALLOC_OBJECTS] + 10, (order, step, seen, now)
-                more = now[INUSE_OBJECTS] - seen[INUSE_OBJECTS], now[INUSE_SPACE] - seen[INUSE_SPACE]
+                more = [now[column] - seen[column] for column in (INUSE_OBJECTS, INUSE_SPACE)]
                 # Above us tracemalloc's own memory is seen too.
-                exact = more == (10, 7000) or tracemalloc.is_tracing() and more >= (10, 7000)
+                exact = more == [10, 7000] or tracemalloc.is_tracing() and more >= [10, 7000]
                 assert exact, (order, step, seen, now)
             else:
                 grow(kept, 10, 700)
