@@ -7,12 +7,13 @@ import math
 import random
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 
 from pyprof_agent.errors import ConfigError, NotRunningError
-from pyprof_agent.profile import Frame, Profile, Sample
+from pyprof_agent.profile import Frame, Profile
 from pyprof_agent.sources import heap_native
 from pyprof_agent.sources.heap_native import NativeHeap
 from pyprof_agent.sources.naming import FrameNames
@@ -166,7 +167,7 @@ LIVE_SETS = {
     "16 bytes": [16] * 60_000,
     "mixed small": [random.Random(1).randrange(34, 513) for _ in range(20_000)],
     "around the limit of pymalloc": [size for size in range(500, 525) for _ in range(200)],
-    "large": [random.Random(2).randrange(20_000, 3_000_000) for _ in range(40)],
+    "large": [random.Random(n).randrange(10_000, 100_000) for n in range(400)],
     "all sizes": [int(2 ** random.Random(n).uniform(5.1, 22)) for n in range(200)],
 }
 
@@ -347,13 +348,13 @@ def test_an_exception_in_a_finalizer_is_as_ever(every_block: NativeHeap) -> None
 
 
 def test_counters_never_fall(sampling: NativeHeap) -> None:
-    before: dict[tuple[Frame, ...], Sample] = {}
+    before: Counter[tuple[Frame, ...]] = Counter()
     for _ in range(5):
         garbage = [bytes(3000) for _ in range(2000)]
-        after = {sample.stack: sample for sample in sampling.snapshot().samples}
-        for stack, sample in before.items():
-            assert after[stack].values[ALLOC_OBJECTS] >= sample.values[ALLOC_OBJECTS]
-            assert after[stack].values[ALLOC_SPACE] >= sample.values[ALLOC_SPACE]
+        after: Counter[tuple[Frame, ...]] = Counter()
+        for sample in sampling.snapshot().samples:  # two positions on a line are two rows
+            after[sample.stack] += int(sample.values[ALLOC_SPACE])
+        assert before <= after
         before = after
         garbage.clear()
 

@@ -192,8 +192,10 @@ def test_every_allocator_of_cpython_is_sampled_right(allocator: str, size: int) 
     assert blocks(heap)[INUSE_OBJECTS:] == [0, 0]
     heap.stop()
 
-    heap = started(sample_bytes=16_384)
     count = min(50_000, 10_000_000 // size)
+    grow(kept, count, size)  # so that pymalloc has what it needs and keeps for itself
+    kept[:] = [None] * 50_000
+    heap = started(sample_bytes=16_384)
     grow(kept, count, size)
     held, truth = blocks(heap)[INUSE_SPACE], count * size
     # Five standard errors (and a tenth for the words of the debug hooks).
