@@ -228,6 +228,20 @@ def test_development_mode_finds_nothing_wrong() -> None:
     child(code, env={"PYTHONDEVMODE": "1"})
 
 
+def test_a_process_without_descriptors_left_has_its_profile() -> None:
+    code = """
+    import resource
+    heap = started()
+    heap.snapshot()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    comments = heap.snapshot().comments
+    assert "resident set size: unknown (Too many open files); " in comments[1], comments
+    heap.stop()
+    print("done")
+    """
+    child(code)
+
+
 def test_neither_a_set_error_nor_errno_is_disturbed(other_code: str) -> None:
     code = """
     heap = started()
