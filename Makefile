@@ -2,12 +2,13 @@
 # make demo    the whole product on an example service, in under two minutes
 # make test    every test; installs what it needs
 # make check   ruff, mypy --strict, the architecture test
+# make sanitize  the tests of the C code under the sanitizers of GCC, in build/sanitize
 # make proto   pyprof_agent/formats/_schema.py from proto/profile.proto
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test check proto clean
+.PHONY: setup demo test check sanitize proto clean
 
 setup: .venv/.ready
 
@@ -30,6 +31,9 @@ check: setup
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest --quiet tests/test_architecture.py
+
+sanitize: setup
+	@.ci/sanitize
 
 proto:
 	@$(PYTHON) -m venv build/protoc

@@ -75,7 +75,7 @@ def run_heap_child(
     """Run code that finds tests.sources.heap_child imported; it says `done` and nothing else."""
     prelude = "import sys\nfrom tests.sources.heap_child import *\n"
     result = run_python(prelude + textwrap.dedent(code), *arguments, env=env, timeout=timeout)
-    assert (result.stdout, result.stderr) == ("done\n", "")
+    assert (result.stdout, result.stderr) == ("done\n", ""), f"{result.stdout}\n{result.stderr}"
 
 
 def compile_c(target: Path, *sources: Path, flags: Sequence[str] = ()) -> Path:
