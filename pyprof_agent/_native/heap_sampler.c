@@ -43,9 +43,12 @@ static _Thread_local FAST_TLS struct {
     struct random random;
 } own;
 
-/* A thread looks after at most as many bytes whether the sampler was started, stopped, or started
-   with another mean. */
-#define LARGEST_BUDGET 65536
+/* While nothing is sampled a thread looks again after as many bytes whether that is still so. */
+#define IDLE_BUDGET 65536
+
+/* While it samples it looks after at most as many whether the sampler was started anew: a gap that
+   was drawn with a larger mean could else keep the thread unsampled for good. */
+#define LARGEST_BUDGET 262144
 
 #define unlikely(condition) __builtin_expect(!!(condition), 0)
 #define COLD __attribute__((noinline, cold))
@@ -97,7 +100,7 @@ exhausted(PyMemAllocatorDomain domain, size_t size)
         return false;
     }
     if (!atomic_load_explicit(&active, memory_order_acquire)) {
-        own.budget = LARGEST_BUDGET;
+        own.budget = IDLE_BUDGET;
         return false;
     }
     unsigned now = atomic_load_explicit(&run, memory_order_relaxed);
@@ -378,10 +381,18 @@ probe(PyMemAllocatorDomain domain, size_t size)
     return own.probed;
 }
 
+/* Whether our hooks are in a domain, on top or below others. A sampler of this kind above may pick
+   our probe and ask for a large block instead, which goes around the hooks of OBJ and MEM: to
+   take them for lost then, and put them on top too, would have the two call each other for ever. */
 static bool
 hooked(PyMemAllocatorDomain domain)
 {
-    return probe(domain, 1) & 1u << domain;
+    for (int attempt = 0; attempt < 4; attempt++) {
+        if (probe(domain, 1) & 1u << domain) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* Whether a request in MEM or OBJ is passed on to RAW. The debug hooks add to its size; what

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from pyprof_agent.sources import heap_native
@@ -128,6 +130,27 @@ def test_another_profiler_may_come_on_top_and_go(other_code: str) -> None:
     print("done")
     """
     child(code, other_code)
+
+
+def test_a_sampler_of_the_same_kind_may_come_on_top(tmp_path: Path) -> None:
+    # It is a second copy of the extension, as of a package that brings its own.
+    code = """
+    import importlib.machinery, importlib.util, shutil
+    from pyprof_agent._native import core
+    copy = shutil.copy(core.__file__, sys.argv[1])
+    loader = importlib.machinery.ExtensionFileLoader("_core", copy)
+    spec = importlib.util.spec_from_loader("_core", loader, origin=copy)
+    other = importlib.util.module_from_spec(spec)
+    loader.exec_module(other)
+    core.heap_start(1e9, 16)
+    other.heap_start(1000.0, 16)
+    for _ in range(5000):
+        assert not core.heap_repair()
+    core.heap_stop()
+    other.heap_stop()
+    print("done")
+    """
+    child(code, str(tmp_path / "_core.so"))
 
 
 def test_a_thousand_starts_leave_the_allocators_and_their_memory_as_they_were() -> None:
