@@ -1,8 +1,10 @@
 # make setup   .venv with the package, its extras and the dev group
 # make demo    the whole product on an example service, in under two minutes
 # make test    every test; installs what it needs
-# make soak    the heap engine against known truths, its time and its memory; 15 minutes
+# make soak    the heap engine against known truths, its time and its memory; 3 minutes
 # make check   ruff, mypy --strict, the architecture test
+# make sanitize
+#              the tests of the C code under the sanitizers of GCC, in build/sanitize
 # make bench   docs/overhead.md: what this and other profilers cost, up to 20 minutes;
 #              with BENCH="--quick" build/bench/overhead.md, in a few minutes, without meaning
 # make matrix  every test on every CPython from 3.11 to 3.15 that can be had, or on some of
@@ -15,7 +17,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test soak check bench matrix cpython-tests proto clean
+.PHONY: setup demo test soak check sanitize bench matrix cpython-tests proto clean
 
 setup: .venv/.ready
 
@@ -41,6 +43,9 @@ check: setup
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest --quiet tests/test_architecture.py
+
+sanitize: setup
+	@.ci/sanitize
 
 bench: build/bench/.ready
 	@rm -rf build/lib build/lib.* build/temp.* build/bdist.*

@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, settings
 
 import pyprof_agent
 from pyprof_agent import Agent, Config
+from tests.support import compile_c
 
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("default")
@@ -95,3 +96,11 @@ def go_pprof(go_command: list[str], tmp_path: Path) -> GoPprof:
         return result.stdout
 
     return run
+
+
+@pytest.fixture(scope="session")
+def other_code(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The library of tests/native/other_code.c."""
+    source = Path(__file__).parent / "native" / "other_code.c"
+    target = tmp_path_factory.mktemp("native") / "other_code.so"
+    return str(compile_c(target, source, flags=["-shared", "-fPIC", "-Wall", "-Wextra", "-Werror"]))

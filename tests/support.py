@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -66,6 +67,41 @@ def run_python(
     if check:
         assert result.returncode == 0, f"{result.stdout}\n{result.stderr}"
     return result
+
+
+def run_heap_child(
+    code: str, *arguments: str, env: Mapping[str, str] | None = None, timeout: float = 60
+) -> None:
+    """Run code that finds tests.sources.heap_child imported; it says `done` and nothing else."""
+    prelude = "import sys\nfrom tests.sources.heap_child import *\n"
+    result = run_python(prelude + textwrap.dedent(code), *arguments, env=env, timeout=timeout)
+    assert (result.stdout, result.stderr) == ("done\n", ""), f"{result.stdout}\n{result.stderr}"
+
+
+def compile_c(target: Path, *sources: Path, flags: Sequence[str] = ()) -> Path:
+    """Build a program or, with -shared, a library for a test, which is skipped without a compiler.
+
+    The flags in CFLAGS are added, as for a build of the extension.
+    """
+    compiler = shutil.which(os.environ.get("CC", "cc"))
+    if compiler is None:
+        import pytest  # late, as children of the tests import this module too
+
+        pytest.skip("there is no C compiler")
+    flags = [*flags, *os.environ.get("CFLAGS", "").split()]
+    command = [
+        compiler,
+        "-std=c11",
+        "-O1",
+        *flags,
+        *map(str, sources),
+        "-o",
+        str(target),
+        "-pthread",
+    ]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 0, result.stderr
+    return target
 
 
 def free_port() -> int:

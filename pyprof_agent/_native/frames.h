@@ -46,6 +46,18 @@ frames_own_thread(void)
 #endif
 }
 
+/* The state that the GIL's holder runs in, for a caller that is the holder. On 3.11 the function
+   above does not know a thread that has gone into a subinterpreter; this one does. */
+static inline PyThreadState *
+frames_holder(void)
+{
+#if PY_VERSION_HEX >= 0x030d0000
+    return PyThreadState_GetUnchecked();
+#else
+    return _PyThreadState_UncheckedGet();
+#endif
+}
+
 static inline struct _PyInterpreterFrame *
 frames_top(const PyThreadState *thread)
 {
@@ -78,7 +90,12 @@ frames_code(const struct _PyInterpreterFrame *frame)
 #else
     PyObject *code = (PyObject *)frame->f_code;
 #endif
-    return code != NULL && Py_IS_TYPE(code, &PyCode_Type) ? code : NULL;
+    if (code == NULL || !Py_IS_TYPE(code, &PyCode_Type)) {
+        return NULL;
+    }
+    /* 3.11.0 and 3.11.1 clear a frame before they unlink it: a finalizer of the code that the
+       frame had the last reference to still finds it there, and must not bring it back. */
+    return Py_REFCNT(code) > 0 ? code : NULL;
 }
 
 static inline int32_t

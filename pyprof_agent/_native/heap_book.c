@@ -195,30 +195,6 @@ add_live(struct live_block block)
     return true;
 }
 
-void
-heap_book_allocated(void *address, size_t size)
-{
-    heap_book_lock();
-    if (book.open) {
-        uint32_t node = own_node();
-        if (node == STACK_NONE) {
-            node = book.overflow_node;
-            book.overflowed++;
-        }
-        uint32_t bucket = bucket_of(node);
-        struct live_block block = {(uintptr_t)address, size, bucket, book.run};
-        if (bucket != STACK_NONE && add_live(block)) {
-            book.samples++;
-            add_weight(size, &book.buckets[bucket].alloc_objects,
-                       &book.buckets[bucket].alloc_bytes);
-        }
-        else {
-            book.dropped++;
-        }
-    }
-    heap_book_unlock();
-}
-
 static void
 count_freed(struct live_block block)
 {
@@ -238,6 +214,34 @@ take_live(void *address, struct live_block *block)
         atomic_store_explicit(filter, value - 1, memory_order_relaxed);
     }
     return true;
+}
+
+void
+heap_book_allocated(void *address, size_t size)
+{
+    heap_book_lock();
+    if (book.open) {
+        uint32_t node = own_node();
+        if (node == STACK_NONE) {
+            node = book.overflow_node;
+            book.overflowed++;
+        }
+        struct live_block stale;
+        if (heap_book_may_have(address) && take_live(address, &stale)) {
+            count_freed(stale); /* by free() of the C library, or while our hooks were away */
+        }
+        uint32_t bucket = bucket_of(node);
+        struct live_block block = {(uintptr_t)address, size, bucket, book.run};
+        if (bucket != STACK_NONE && add_live(block)) {
+            book.samples++;
+            add_weight(size, &book.buckets[bucket].alloc_objects,
+                       &book.buckets[bucket].alloc_bytes);
+        }
+        else {
+            book.dropped++;
+        }
+    }
+    heap_book_unlock();
 }
 
 void

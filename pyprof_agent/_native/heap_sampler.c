@@ -33,6 +33,7 @@
 
 static _Thread_local FAST_TLS struct {
     int64_t budget;
+    int64_t rest;        /* of the gap to the next sample, beyond the budget; 0 or more */
     size_t pending;      /* RAW is to sample its next block, as one of this size */
     const void *paid_for; /* the last block resized to a small size in OBJ or MEM */
     bool probing;        /* nothing is sampled, and these two say what came by: */
@@ -45,6 +46,10 @@ static _Thread_local FAST_TLS struct {
 /* While nothing is sampled a thread looks again after as many bytes whether that is still so. */
 #define IDLE_BUDGET 65536
 
+/* While it samples it looks after at most as many whether the sampler was started anew: a gap that
+   was drawn with a larger mean could else keep the thread unsampled for good. */
+#define LARGEST_BUDGET 262144
+
 #define unlikely(condition) __builtin_expect(!!(condition), 0)
 #define COLD __attribute__((noinline, cold))
 
@@ -56,8 +61,8 @@ static atomic_uint_fast64_t missed;  /* to be sampled, but did not come to the h
 static size_t small_limit; /* largest request that does not reach RAW; 0: none ever does */
 static PyInterpreterState *main_interpreter;
 
-/* What was there before our hooks. Each value is made once and never changed or freed, as a thread
-   without the GIL may be on its way through a hook. */
+/* What was there before our hooks. A value is never changed or freed, as a thread without the GIL
+   may be on its way through a hook; one is made for each allocator that we come upon. */
 static _Atomic(const PyMemAllocatorEx *) originals[DOMAINS];
 
 /* The same, for hooks that are called with the GIL held. */
@@ -70,12 +75,20 @@ original(PyMemAllocatorDomain domain)
 }
 
 static void
-draw_budget(void)
+take_budget(void)
 {
-    own.budget = random_gap(&own.random, atomic_load_explicit(&mean_gap, memory_order_relaxed));
+    own.budget = own.rest < LARGEST_BUDGET ? own.rest : LARGEST_BUDGET;
+    own.rest -= own.budget;
 }
 
-/* Whether the allocation that has exhausted the budget is to be sampled. Draws the next one. */
+static void
+draw_budget(void)
+{
+    own.rest = random_gap(&own.random, atomic_load_explicit(&mean_gap, memory_order_relaxed));
+    take_budget();
+}
+
+/* Whether the allocation that has exhausted the budget is to be sampled. Makes the next one. */
 static bool
 exhausted(PyMemAllocatorDomain domain, size_t size)
 {
@@ -98,13 +111,16 @@ exhausted(PyMemAllocatorDomain domain, size_t size)
         own.run = now;
         draw_budget();
         own.budget -= (int64_t)size;
-        if (own.budget >= 0) {
-            return false;
-        }
+    }
+    own.rest += own.budget;
+    if (own.rest >= 0) {
+        take_budget();
+        return false;
     }
     draw_budget();
     /* A subinterpreter has memory and code objects of its own, that go when it goes. */
-    const PyThreadState *thread = frames_own_thread();
+    const PyThreadState *thread =
+        domain == PYMEM_DOMAIN_RAW ? frames_own_thread() : frames_holder();
     if (thread != NULL && thread->interp != main_interpreter) {
         atomic_fetch_add_explicit(&skipped, 1, memory_order_relaxed);
         return false;
@@ -365,10 +381,18 @@ probe(PyMemAllocatorDomain domain, size_t size)
     return own.probed;
 }
 
+/* Whether our hooks are in a domain, on top or below others. A sampler of this kind above may pick
+   our probe and ask for a large block instead, which goes around the hooks of OBJ and MEM: to
+   take them for lost then, and put them on top too, would have the two call each other for ever. */
 static bool
 hooked(PyMemAllocatorDomain domain)
 {
-    return probe(domain, 1) & 1u << domain;
+    for (int attempt = 0; attempt < 4; attempt++) {
+        if (probe(domain, 1) & 1u << domain) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* Whether a request in MEM or OBJ is passed on to RAW. The debug hooks add to its size; what
@@ -380,25 +404,37 @@ reaches_raw(PyMemAllocatorDomain domain, size_t size)
            && own.probed_size <= size + 64;
 }
 
+static bool
+same_functions(const PyMemAllocatorEx *a, const PyMemAllocatorEx *b)
+{
+    return a->ctx == b->ctx && a->malloc == b->malloc && a->calloc == b->calloc
+           && a->realloc == b->realloc && a->free == b->free;
+}
+
 static const char *
 install(PyMemAllocatorDomain domain, const PyMemAllocatorEx *hooks)
 {
     if (hooked(domain)) {
         return NULL; /* left from before, below what others have put on top */
     }
-    PyMemAllocatorEx *before = malloc(sizeof *before);
-    if (before == NULL) {
-        return "there is no memory";
+    PyMemAllocatorEx found;
+    PyMem_GetAllocator(domain, &found);
+    const PyMemAllocatorEx *known = original(domain);
+    if (known == NULL || !same_functions(known, &found)) {
+        PyMemAllocatorEx *before = malloc(sizeof *before);
+        if (before == NULL) {
+            return "there is no memory";
+        }
+        *before = found;
+        atomic_store_explicit(&originals[domain], before, memory_order_release);
+        next[domain] = found;
     }
-    PyMem_GetAllocator(domain, before);
-    atomic_store_explicit(&originals[domain], before, memory_order_release);
-    next[domain] = *before;
     /* With the ctx of the original: a thread without the GIL may see half of the change, and
        has to be right with either half. */
     PyMemAllocatorEx ours = *hooks;
-    ours.ctx = before->ctx;
+    ours.ctx = found.ctx;
     if (ours.free == NULL) {
-        ours.free = before->free;
+        ours.free = found.free;
     }
     PyMem_SetAllocator(domain, &ours);
     return hooked(domain) ? NULL : "another allocator refuses to be hooked";
@@ -527,7 +563,8 @@ heap_sampler_running(void)
 bool
 heap_sampler_repair(void)
 {
-    if (hooked(PYMEM_DOMAIN_RAW) && hooked(PYMEM_DOMAIN_MEM) && hooked(PYMEM_DOMAIN_OBJ)) {
+    if (!heap_sampler_running()
+        || (hooked(PYMEM_DOMAIN_RAW) && hooked(PYMEM_DOMAIN_MEM) && hooked(PYMEM_DOMAIN_OBJ))) {
         return false;
     }
     heap_book_free_all();

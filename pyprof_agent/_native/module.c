@@ -14,8 +14,8 @@ heap_start(PyObject *Py_UNUSED(module), PyObject *args)
     if (!PyArg_ParseTuple(args, "di:heap_start", &mean, &max_frames)) {
         return NULL;
     }
-    if (!(mean >= 1) || max_frames < 1 || max_frames > HEAP_MAX_FRAMES) {
-        return PyErr_Format(PyExc_ValueError, "max_frames is %d; use 1 to %d, and a mean of 1 or more",
+    if (!(mean >= 1 && mean <= HEAP_MAX_MEAN) || max_frames < 1 || max_frames > HEAP_MAX_FRAMES) {
+        return PyErr_Format(PyExc_ValueError, "max_frames is %d; use 1 to %d, and a mean of 1 to 2**40",
                             max_frames, HEAP_MAX_FRAMES);
     }
     if (heap_sampler_running()) {

@@ -2,6 +2,7 @@
 #ifndef PYPROF_RANDOM_H
 #define PYPROF_RANDOM_H
 
+#include <errno.h>
 #include <math.h>
 #include <stdint.h>
 #include <sys/random.h>
@@ -25,6 +26,7 @@ random_bits(struct random *random)
 static inline void
 random_seed(struct random *random)
 {
+    int error = errno;
     if (getrandom(&random->state, sizeof random->state, GRND_NONBLOCK)
             != (ssize_t)sizeof random->state) {
         struct timespec now; /* entropy is not ready at boot; the time and the thread are */
@@ -32,6 +34,7 @@ random_seed(struct random *random)
         random->state = (uint64_t)now.tv_nsec ^ ((uint64_t)now.tv_sec << 32)
                         ^ (uint64_t)(uintptr_t)random;
     }
+    errno = error;
 }
 
 /* A gap with this mean. A block of S bytes contains its end with probability 1 - exp(-S / mean):

@@ -226,7 +226,7 @@ class NativeHeap:
         comments = [
             f"heap engine: native, a sample every {_sampler.settings[0]} bytes on average, "
             f"{stats['samples']} so far, {stats['live']} of them in use",
-            f"resident set size: {_resident_bytes()} bytes; memory that C code does not get from "
+            f"resident set size: {_resident_set_size()}; memory that C code does not get from "
             "Python's allocators is not seen",
         ]
         losses = {
@@ -250,9 +250,12 @@ def _batches(start: int, stop: int) -> Iterator[tuple[int, int]]:
         yield begin, min(begin + AT_ONCE, stop)
 
 
-def _resident_bytes() -> int:
-    with open("/proc/self/statm", "rb") as statm:
-        return int(statm.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+def _resident_set_size() -> str:
+    try:
+        with open("/proc/self/statm", "rb") as statm:
+            return f"{int(statm.read().split()[1]) * os.sysconf('SC_PAGESIZE')} bytes"
+    except OSError as error:  # there is no /proc, or no descriptor left: no reason to fail
+        return f"unknown ({error.strerror})"
 
 
 _MARKERS: dict[int, Frame] = (

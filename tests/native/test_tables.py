@@ -1,0 +1,31 @@
+"""The C tables of the heap sampler against simple models, in a program of their own."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support import ROOT, compile_c
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The test program of the tables."""
+    native = ROOT / "pyprof_agent" / "_native"
+    return compile_c(
+        tmp_path_factory.mktemp("tables") / "tables",
+        Path(__file__).with_suffix(".c"),
+        native / "live_set.c",
+        native / "stack_table.c",
+        flags=[f"-I{native}", "-Wall", "-Wextra", "-Werror", "-Wshadow", "-Wconversion"],
+    )
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_tables_do_as_their_models(program: Path, seed: int) -> None:
+    result = subprocess.run(
+        [program, str(seed)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (result.stdout, result.stderr) == ("done\n", "")
