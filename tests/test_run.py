@@ -15,7 +15,7 @@ from pyprof_agent.formats.pprof import decode
 
 PROGRAM = """
 import os, sys, time
-kept = [bytes(1000) for _ in range(1000)]
+kept = [bytes(1000) for _ in range(20_000)]
 end = time.thread_time() + 0.3
 while time.thread_time() < end:
     sum(range(1000))
