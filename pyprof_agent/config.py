@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from types import MappingProxyType
 from typing import Any
 
 from pyprof_agent.errors import ConfigError
@@ -16,8 +17,6 @@ _RUN_PROCESS = "PYPROF_AGENT_RUN_PROCESS"
 
 HEAP_ENGINES = ("auto", "native", "tracemalloc")
 STACK_ENGINES = ("auto", "native", "python")
-
-DEFAULT_SAMPLE_BYTES = 524288
 
 _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("0", "false", "no", "off")
@@ -32,8 +31,7 @@ class Config:
     heap_engine: `auto`, `native` or `tracemalloc`
     stack_engine: `auto`, `native` or `python`
     heap_sample_bytes: mean number of bytes allocated between two samples (native engine)
-    stack_hz: how often a second stacks are looked at; None is the engine's own default,
-        100 for the native engine and 20 for the Python one
+    stack_hz: how often a second stacks are looked at; None is the engine's own default
     max_frames: frames kept of a stack, counted from the leaf
 
     Raises ConfigError for a value that cannot be used.
@@ -43,7 +41,7 @@ class Config:
     stacks: bool = True
     heap_engine: str = "auto"
     stack_engine: str = "auto"
-    heap_sample_bytes: int = DEFAULT_SAMPLE_BYTES
+    heap_sample_bytes: int = 524288
     stack_hz: float | None = None
     max_frames: int = 128
 
@@ -60,10 +58,16 @@ class Config:
             _check_range("stack_hz", self.stack_hz, 0.1, 1000, whole=False)
 
     @classmethod
-    def load(cls, options: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Config:
+    def load(
+        cls,
+        options: Mapping[str, Any],
+        environ: Mapping[str, str] | None = None,
+        defaults: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Config:
         """The options given in code, then those of the environment, then the defaults.
 
         environ: defaults to `os.environ`.
+        defaults: go before those of the fields
 
         Raises ConfigError for an unknown option or a value that cannot be used.
         """
@@ -72,8 +76,8 @@ class Config:
         for name in options:
             if name not in known:
                 raise ConfigError(f"unknown option {name!r}; known: {', '.join(sorted(known))}")
-        values = dict(options)
-        for name in sorted(known - values.keys()):
+        values = {**defaults, **options}
+        for name in sorted(known - options.keys()):
             variable = PREFIX + name.upper()
             if variable in environ:
                 values[name] = _parse(name, environ[variable])

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from pyprof_agent import forks
 from pyprof_agent.agent import ALIASES, Agent
-from pyprof_agent.config import DEFAULT_SAMPLE_BYTES, Config
+from pyprof_agent.config import Config
 from pyprof_agent.errors import NotRunningError, UnknownProfileError
 from pyprof_agent.profile import Profile
 
@@ -19,11 +18,9 @@ if TYPE_CHECKING:
 
     from pyprof_agent.http.server import Server
 
-RECORDING_HZ = 100.0
-"""Looks per second of an agent that `record` starts for a block: a block is short."""
-
-RECORDING_SAMPLE_BYTES = 8192
-"""Bytes between two heap samples of such an agent, where the environment asks for no other."""
+RECORDING = {"stack_hz": 100.0, "heap_sample_bytes": 8192}
+"""Options of an agent that `record` starts for a block, where the environment has no others: a
+block is short."""
 
 RECORDABLE = ("profile", "wall", "heap", "allocs")
 
@@ -143,10 +140,8 @@ class record:  # noqa: N801, a context manager reads like a function
             agent = current_agent()
         except NotRunningError:
             heap = self._name in ("heap", "allocs")
-            config = Config.load({"heap": heap, "stacks": not heap})
-            if config.heap_sample_bytes == DEFAULT_SAMPLE_BYTES:
-                config = replace(config, heap_sample_bytes=RECORDING_SAMPLE_BYTES)
-            agent = self._own = Agent(replace(config, stack_hz=config.stack_hz or RECORDING_HZ))
+            config = Config.load({"heap": heap, "stacks": not heap}, defaults=RECORDING)
+            agent = self._own = Agent(config)
             agent.start()
         try:
             self._window = agent.begin(self._name)

@@ -239,3 +239,10 @@ def test_incomplete_run_settings_are_none(changes: dict[str, str | None]) -> Non
 
 def test_run_settings_are_no_options() -> None:
     assert Config.load({}, RunSettings("/var/profiles", 4711).to_environ()) == Config()
+
+
+def test_the_callers_defaults_go_before_the_fields_own_and_after_the_environment() -> None:
+    defaults = {"stack_hz": 7.0, "max_frames": 9}
+    config = Config.load({"max_frames": 3}, {"PYPROF_AGENT_HEAP_SAMPLE_BYTES": "524288"}, defaults)
+    assert (config.stack_hz, config.max_frames, config.heap_sample_bytes) == (7.0, 3, 524288)
+    assert Config.load({}, {"PYPROF_AGENT_STACK_HZ": "50"}, defaults).stack_hz == 50

@@ -16,7 +16,7 @@ from pyprof_agent._native import NEWEST, OLDEST, unusable
 from pyprof_agent.config import PREFIX
 from pyprof_agent.doctor import examine
 from pyprof_agent.http.index import DESCRIPTIONS
-from pyprof_agent.process import RECORDING_SAMPLE_BYTES
+from pyprof_agent.process import RECORDING
 from pyprof_agent.profile import Frame
 from pyprof_agent.sources.heap_native import NO_GIL, NO_PYTHON, NativeHeap
 from pyprof_agent.sources.heap_tracemalloc import AGENT, TracemallocHeap
@@ -151,7 +151,7 @@ def test_what_the_doctor_says_is_in_the_configuration(monkeypatch: pytest.Monkey
 
 def test_the_rate_of_record_is_in_the_configuration() -> None:
     text = (DOCS / "configuration.md").read_text()
-    assert f"`heap_sample_bytes` {RECORDING_SAMPLE_BYTES}" in text
+    assert f"`heap_sample_bytes` {RECORDING['heap_sample_bytes']}" in text
 
 
 def test_every_module_has_its_line_in_the_architecture() -> None:

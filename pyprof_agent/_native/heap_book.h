@@ -19,7 +19,7 @@ enum heap_marker {
 };
 
 #define HEAP_MAX_FRAMES 1024
-#define HEAP_MAX_NODES (1u << 19) /* about 40 MB in all when full */
+#define HEAP_MAX_NODES (1u << 19) /* 36 MB in all when full, at most */
 
 /* Counters are fixed-point: sums are exact, so what has all been freed is zero in use, in
    whatever order. Room for 2^52 objects and 2^59 bytes: 10 GB/s for a year is 2^58. */

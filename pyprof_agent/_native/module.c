@@ -249,10 +249,16 @@ heap_stats(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
 {
     struct heap_stats stats = heap_book_stats();
     return Py_BuildValue(
-        "{sKsKsKsKsKsKsKsKsK}", "samples", stats.samples, "live", stats.live, "dropped",
-        stats.dropped + heap_sampler_missed(), "overflowed", stats.overflowed, "folded", stats.folded, "subinterpreter",
-        heap_sampler_skipped(), "stacks", stats.stacks, "frames", stats.nodes, "own_bytes",
-        stats.bytes);
+        "{sK sK sK sK sK sK sK sK sK}",
+        "samples", stats.samples,
+        "live", stats.live,
+        "dropped", stats.dropped + heap_sampler_missed(),
+        "overflowed", stats.overflowed,
+        "folded", stats.folded,
+        "subinterpreter", heap_sampler_skipped(),
+        "stacks", stats.stacks,
+        "frames", stats.nodes,
+        "own_bytes", stats.bytes);
 }
 
 static PyObject *
