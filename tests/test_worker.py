@@ -235,7 +235,7 @@ AFTER_THE_MAIN_THREAD = """
 import asyncio, threading
 import pyprof_agent
 
-agent = pyprof_agent.start(stack_hz=1000)
+agent = pyprof_agent.start(stack_hz=1000, heap_sample_bytes=1)
 
 def serve():
     threading.main_thread().join()
