@@ -141,10 +141,12 @@ heap_nodes(PyObject *Py_UNUSED(module), PyObject *args)
     return Py_BuildValue("(NN)", codes, instructions);
 }
 
-/* The stack of a node as a tuple of frames, leaf first. */
+/* The stack of a row as a tuple of frames, leaf first. */
 static PyObject *
-make_stack(const struct heap_snapshot *snapshot, uint32_t leaf, PyObject *frames)
+make_stack(const struct heap_snapshot *snapshot, const struct heap_bucket *bucket,
+           PyObject *frames)
 {
+    uint32_t leaf = bucket->node;
     Py_ssize_t depth = 0;
     for (uint32_t node = leaf; node != STACK_ROOT; node = snapshot->nodes[node].parent) {
         depth++;
@@ -166,7 +168,8 @@ make_stack(const struct heap_snapshot *snapshot, uint32_t leaf, PyObject *frames
 
 /* The numbers of a stack, rounded down, once and at the end, as Go does. */
 static PyObject *
-make_values(const struct heap_bucket *bucket)
+make_values(const struct heap_snapshot *Py_UNUSED(snapshot), const struct heap_bucket *bucket,
+            PyObject *Py_UNUSED(frames))
 {
     const uint64_t values[4] = {
         bucket->alloc_objects / HEAP_OBJECT_UNIT,
@@ -186,40 +189,19 @@ make_values(const struct heap_bucket *bucket)
     return numbers;
 }
 
-static PyObject *
-heap_stacks(PyObject *Py_UNUSED(module), PyObject *args)
-{
-    PyObject *capsule;
-    Py_ssize_t start;
-    Py_ssize_t stop;
-    PyObject *frames;
-    if (!PyArg_ParseTuple(args, "OnnO!:heap_stacks", &capsule, &start, &stop, &PyList_Type,
-                          &frames)) {
-        return NULL;
-    }
-    const struct held_snapshot *held = PyCapsule_GetPointer(capsule, SNAPSHOT_NAME);
-    if (held == NULL || !clip(0, start, &stop, held->copy.bucket_count)) {
-        return NULL;
-    }
-    PyObject *stacks = PyList_New(stop - start);
-    for (Py_ssize_t i = start; stacks != NULL && i < stop; i++) {
-        PyObject *stack = make_stack(&held->copy, held->copy.buckets[i].node, frames);
-        if (stack == NULL) {
-            Py_CLEAR(stacks);
-            break;
-        }
-        PyList_SET_ITEM(stacks, i - start, stack);
-    }
-    return stacks;
-}
+typedef PyObject *(*make_row)(const struct heap_snapshot *, const struct heap_bucket *,
+                              PyObject *frames);
 
+/* What `make` makes of each row from start to stop; the arguments are those, after the snapshot,
+   and then the frames if the format has them. */
 static PyObject *
-heap_values(PyObject *Py_UNUSED(module), PyObject *args)
+list_rows(PyObject *args, const char *format, make_row make)
 {
     PyObject *capsule;
     Py_ssize_t start;
     Py_ssize_t stop;
-    if (!PyArg_ParseTuple(args, "Onn:heap_values", &capsule, &start, &stop)) {
+    PyObject *frames = NULL;
+    if (!PyArg_ParseTuple(args, format, &capsule, &start, &stop, &PyList_Type, &frames)) {
         return NULL;
     }
     const struct held_snapshot *held = PyCapsule_GetPointer(capsule, SNAPSHOT_NAME);
@@ -228,14 +210,26 @@ heap_values(PyObject *Py_UNUSED(module), PyObject *args)
     }
     PyObject *rows = PyList_New(stop - start);
     for (Py_ssize_t i = start; rows != NULL && i < stop; i++) {
-        PyObject *values = make_values(&held->copy.buckets[i]);
-        if (values == NULL) {
+        PyObject *row = make(&held->copy, &held->copy.buckets[i], frames);
+        if (row == NULL) {
             Py_CLEAR(rows);
             break;
         }
-        PyList_SET_ITEM(rows, i - start, values);
+        PyList_SET_ITEM(rows, i - start, row);
     }
     return rows;
+}
+
+static PyObject *
+heap_stacks(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    return list_rows(args, "OnnO!:heap_stacks", make_stack);
+}
+
+static PyObject *
+heap_values(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    return list_rows(args, "Onn:heap_values", make_values);
 }
 
 static PyObject *
