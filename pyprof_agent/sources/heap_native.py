@@ -161,6 +161,7 @@ class NativeHeap:
                 raise NotRunningError("the native heap engine is not running")
             _sampler.resets += core.heap_repair()
             time_nanos = self._now()
+            _sampler.epoch += core.heap_compact()
             if self._epoch != _sampler.epoch:
                 self._epoch, self._frames, self._stacks = _sampler.epoch, [], []
             # Held here, as a signal handler may stop and start the engine meanwhile; and filled by
@@ -180,7 +181,6 @@ class NativeHeap:
             for start, stop in _batches(0, rows):
                 samples += map(Sample, stacks[start:stop], core.heap_values(snapshot, start, stop))
             comments = self._comments()
-            _sampler.epoch += core.heap_compact()
         return Profile(
             sample_types=SAMPLE_TYPES,
             samples=tuple(samples),

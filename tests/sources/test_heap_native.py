@@ -484,21 +484,22 @@ def keep():
     return kept
 
 kept = keep()
+many(2000)
 other.snapshot()
-many(5000)  # dead by now, and more than the table has room for
-full, before = heap.stats(), heap.snapshot()  # which makes room
-after = heap.snapshot()
+before = heap.snapshot()
+many(8000)  # dead by now, and more than the table has room for
+full, after = heap.stats(), heap.snapshot()  # which makes room
 print(full["frames"] > 450_000, heap.stats()["frames"] < 2000, heap.stats()["folded"] > 3000)
 print(sum(s.values[0] for s in before.samples) <= sum(s.values[0] for s in after.samples) + 1)
 print(row(before, "<string>.keep")[2:] == row(after, "<string>.keep")[2:] != [0, 0])
 window = heap.window(after, before)
 print(min(value for s in window.samples for value in s.values[:2]) >= 0)
-print(row(window, "<string>.branch")[:2] == [0, 0])
+print(row(before, "<string>.branch")[1] > 2_000_000, row(window, "<string>.branch")[:2])
 print({s.stack for s in other.snapshot().samples} >= {s.stack for s in after.samples})
 more = many(3000)
 print(sum(s.values[3] for s in heap.snapshot().samples) > 2_000_000)
 kept = more = None
-print(row(heap.snapshot(), "<string>.keep")[2:], heap.stats()["overflowed"] == full["overflowed"])
+print(row(heap.snapshot(), "<string>.keep")[2:], heap.stats()["overflowed"] - full["overflowed"] < 100)
 print(any("have lost their rows to <too many stacks>" in c for c in heap.snapshot().comments))
 """
 )
@@ -508,7 +509,9 @@ def test_stacks_with_nothing_alive_make_room_for_others() -> None:
     output = run_python(STACKS_THAT_MAKE_ROOM, timeout=110).stdout
     assert output.splitlines() == [
         "True True True",
-        *["True"] * 6,
+        *["True"] * 3,
+        "True [0, 0]",
+        *["True"] * 2,
         "[0, 0] True",
         "True",
     ]
