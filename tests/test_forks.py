@@ -108,9 +108,11 @@ def test_a_programs_own_fork_hook_may_stop_the_agent() -> None:
 # The alarm comes at many different moments of starting and stopping; each handler forks, starts
 # and stops in the very thread that was interrupted.
 SIGNAL = """
-import os, signal, time
+import os, signal, time, warnings
 import pyprof_agent
 
+# From 3.12 on: a fork in the middle of a thread's start is a fork beside that thread.
+warnings.simplefilter("ignore", DeprecationWarning)
 forks = 0
 
 def fork(number, frame):

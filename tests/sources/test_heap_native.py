@@ -179,20 +179,24 @@ def test_the_estimate_of_a_known_live_set_is_unbiased(name: str) -> None:
     sizes, sample_bytes, runs = LIVE_SETS[name], 32768, 20
     truth, error = sum(sizes), exact_error(sizes, sample_bytes)
     lengths = payloads(sizes)
+    # Once unseen: pymalloc's table of arenas grows with the set, where it is made, and stays.
+    keep([None] * len(sizes), lengths)
     estimates = []
     for _ in range(runs):
         kept: list[object] = [None] * len(sizes)
         heap = engine(sample_bytes)
         heap.start()
-        keep(kept, lengths)
-        estimates.append(total(heap.snapshot(), "block")[INUSE_SPACE])
-        kept.clear()
-        assert total(heap.snapshot(), "block")[INUSE_OBJECTS:] == [0, 0]
-        heap.stop()
-    # Of 100 runs of a right sampler one has an estimate outside of these bounds, by the normal
-    # distribution: 20 estimates and 6 live sets.
+        try:
+            keep(kept, lengths)
+            estimates.append(total(heap.snapshot(), "block")[INUSE_SPACE])
+            kept.clear()
+            assert total(heap.snapshot(), "block")[INUSE_OBJECTS:] == [0, 0]
+        finally:
+            heap.stop()
+    # A right sampler fails here once in 1,000 times: by the normal distribution 4.5 standard
+    # errors are exceeded once in 150,000, and there are 20 estimates, a mean and 6 live sets.
     assert all(abs(estimate - truth) < 4.5 * error + 1 for estimate in estimates)
-    assert abs(sum(estimates) / runs - truth) < 3.5 * error / math.sqrt(runs) + 1
+    assert abs(sum(estimates) / runs - truth) < 4.5 * error / math.sqrt(runs) + 1
 
 
 def test_the_weights_are_those_of_go() -> None:
@@ -499,7 +503,8 @@ print({s.stack for s in other.snapshot().samples} >= {s.stack for s in after.sam
 more = many(3000)
 print(sum(s.values[3] for s in heap.snapshot().samples) > 2_000_000)
 kept = more = None
-print(row(heap.snapshot(), "<string>.keep")[2:], heap.stats()["overflowed"] - full["overflowed"] < 100)
+print(row(heap.snapshot(), "<string>.keep")[2:])
+print(heap.stats()["overflowed"] - full["overflowed"] < 100)
 print(any("have lost their rows to <too many stacks>" in c for c in heap.snapshot().comments))
 """
 )
@@ -512,6 +517,6 @@ def test_stacks_with_nothing_alive_make_room_for_others() -> None:
         *["True"] * 3,
         "True [0, 0]",
         *["True"] * 2,
-        "[0, 0] True",
-        "True",
+        "[0, 0]",
+        *["True"] * 2,
     ]
