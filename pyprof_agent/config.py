@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from pyprof_agent.errors import ConfigError
@@ -105,6 +105,31 @@ class RunSettings:
         environ = os.environ if environ is None else environ
         output, process = environ.get(_RUN_OUTPUT), environ.get(_RUN_PROCESS, "")
         return cls(output, int(process)) if output and process.isdecimal() else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessSettings:
+    """Who may use the endpoints, as the environment says it; `access/environment.py` checks it.
+
+    access_networks: CIDR texts, separated by commas
+    access_token: a bearer token
+    access_basic: `USER:PASSWORD`
+    """
+
+    access_networks: str | None = None
+    access_token: str | None = field(default=None, repr=False)
+    access_basic: str | None = field(default=None, repr=False)
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] | None = None) -> AccessSettings:
+        """The settings in the environment (`os.environ` if left out)."""
+        environ = os.environ if environ is None else environ
+        return cls(**{each.name: environ.get(cls.variable(each.name)) for each in fields(cls)})
+
+    @staticmethod
+    def variable(name: str) -> str:
+        """The variable that a setting is read from."""
+        return PREFIX + name.upper()
 
 
 def _parse(name: str, text: str) -> object:

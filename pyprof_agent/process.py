@@ -9,8 +9,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from pyprof_agent import forks
+from pyprof_agent.access import Decision, Rule
+from pyprof_agent.access.environment import configured
+from pyprof_agent.access.rules import as_rule
 from pyprof_agent.agent import ALIASES, Agent
-from pyprof_agent.config import DEFAULT_SAMPLE_BYTES, Config
+from pyprof_agent.config import DEFAULT_SAMPLE_BYTES, AccessSettings, Config
 from pyprof_agent.errors import NotRunningError, UnknownProfileError
 from pyprof_agent.profile import Profile
 
@@ -75,36 +78,53 @@ def current_agent() -> Agent:
     return agent
 
 
-def make_asgi_app(agent: Agent | None = None, *, cmdline: bool = False) -> ASGIApp:
+def make_asgi_app(
+    agent: Agent | None = None,
+    *,
+    cmdline: bool = False,
+    access: Rule | Decision | None = None,
+) -> ASGIApp:
     """The debug endpoints as an ASGI application, to be mounted at `/debug/pprof`.
-
-    It answers clients on the loopback interface only.
 
     agent: which to serve; None is the process's own, looked up at each request
     cmdline: serve `cmdline`, which may show secrets that were given as arguments
+    access: who may come in: a rule of `pyprof_agent.access`, or a function, sync or async, that
+        is given the ASGI scope and returns True or False. None takes what the environment says,
+        and without that clients on the loopback interface only.
+
+    Raises ConfigError for an access that cannot be used.
     """
     from pyprof_agent.http.app import make_app
 
-    return make_app(current_agent if agent is None else lambda: agent, cmdline=cmdline)
+    rule = configured(AccessSettings.load()) if access is None else as_rule(access)
+    backend = current_agent if agent is None else lambda: agent
+    return make_app(backend, cmdline=cmdline, access=rule)
 
 
-def serve(port: int = 6060, host: str = "127.0.0.1", *, cmdline: bool = False) -> Server:
+def serve(
+    port: int = 6060,
+    host: str = "127.0.0.1",
+    *,
+    cmdline: bool = False,
+    access: Rule | Decision | None = None,
+) -> Server:
     """Serve `/debug/pprof/` on a port of its own, from a daemon thread; starts the agent.
 
-    For Flask, Django and whatever else is not ASGI. Whatever the host, only clients on
-    the loopback interface are answered.
+    For Flask, Django and whatever else is not ASGI.
 
     port: 0 lets the system choose; see `Server.url`
-    cmdline: as for `make_asgi_app`
+    host: address to listen on. Whatever it is, `access` says who is answered.
+    cmdline, access: as for `make_asgi_app`
 
-    Raises ServeError if the port cannot be had and ConfigError for a wrong environment.
+    Raises ServeError if the port cannot be had and ConfigError for a wrong access or environment.
     """
     from pyprof_agent.http.server import Server
 
+    app = make_asgi_app(cmdline=cmdline, access=access)
     was_running = _agent is not None and _agent.running
     start()
     try:
-        return Server(make_asgi_app(cmdline=cmdline), host, port)
+        return Server(app, host, port)
     except BaseException:
         if not was_running:
             stop()

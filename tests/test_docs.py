@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pyprof_agent import Config
-from pyprof_agent.config import PREFIX
+from pyprof_agent.config import PREFIX, AccessSettings
 from pyprof_agent.http.index import DESCRIPTIONS
 from tests.support import EXAMPLES, ROOT
 
@@ -59,6 +59,7 @@ def test_there_are_the_pages_that_are_promised() -> None:
         "endpoints.md",
         "how-it-works.md",
         "overhead.md",
+        "security.md",
         "start.md",
     ]
 
@@ -98,6 +99,7 @@ def test_every_option_is_in_the_table_with_its_default(option: Field[Any]) -> No
 
 def test_every_variable_that_is_named_exists() -> None:
     known = {PREFIX + field.name.upper() for field in fields(Config)}
+    known |= {AccessSettings.variable(field.name) for field in fields(AccessSettings)}
     known |= {"PYPROF_AGENT_RUN_OUTPUT", "PYPROF_AGENT_RUN_PROCESS"}
     for page in PAGES:
         assert set(re.findall(rf"{PREFIX}\w+", page.read_text())) <= known

@@ -19,10 +19,11 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from pyprof_agent.access import Rule
 from pyprof_agent.errors import CaptureError, NotRunningError, UnknownProfileError
 from pyprof_agent.formats import pprof, text
 from pyprof_agent.http import answers, index, window
-from pyprof_agent.http.access import LoopbackOnly
+from pyprof_agent.http.access import Guard
 from pyprof_agent.http.sharing import Shared
 from pyprof_agent.profile import Profile
 
@@ -60,15 +61,16 @@ class Backend(Protocol):
     ) -> _T: ...
 
 
-def make_app(backend: Callable[[], Backend], *, cmdline: bool) -> ASGIApp:
-    """The application, open to clients on the loopback interface only.
+def make_app(backend: Callable[[], Backend], *, cmdline: bool, access: Rule) -> ASGIApp:
+    """The application.
 
     backend: gives the agent of the moment; it may raise NotRunningError
     cmdline: serve the command line
+    access: who may come in
     """
     endpoints = _Endpoints(backend, cmdline)
     routes = [Route("/{name:path}", endpoints.answer, methods=["GET", "HEAD", "POST"])]
-    return LoopbackOnly(Starlette(routes=routes, exception_handlers={405: _method_not_allowed}))
+    return Guard(Starlette(routes=routes, exception_handlers={405: _method_not_allowed}), access)
 
 
 class _Endpoints:
