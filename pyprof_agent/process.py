@@ -13,7 +13,7 @@ from pyprof_agent.access import Decision, Rule
 from pyprof_agent.access.environment import configured
 from pyprof_agent.access.rules import as_rule
 from pyprof_agent.agent import ALIASES, Agent
-from pyprof_agent.config import DEFAULT_SAMPLE_BYTES, AccessSettings, Config
+from pyprof_agent.config import DEFAULT_SAMPLE_BYTES, AccessSettings, Config, Limits
 from pyprof_agent.errors import NotRunningError, UnknownProfileError
 from pyprof_agent.profile import Profile
 
@@ -83,6 +83,8 @@ def make_asgi_app(
     *,
     cmdline: bool = False,
     access: Rule | Decision | None = None,
+    max_seconds: int | None = None,
+    max_captures: int | None = None,
 ) -> ASGIApp:
     """The debug endpoints as an ASGI application, to be mounted at `/debug/pprof`.
 
@@ -91,14 +93,17 @@ def make_asgi_app(
     access: who may come in: a rule of `pyprof_agent.access`, or a function, sync or async, that
         is given the ASGI scope and returns True or False. None takes what the environment says,
         and without that clients on the loopback interface only.
+    max_seconds: longest window. None is what the environment says, and without that 300.
+    max_captures: windows at once. None is what the environment says, and without that 8.
 
-    Raises ConfigError for an access that cannot be used.
+    Raises ConfigError for an access or a limit that cannot be used.
     """
     from pyprof_agent.http.app import make_app
 
     rule = configured(AccessSettings.load()) if access is None else as_rule(access)
+    limits = Limits.load({"max_seconds": max_seconds, "max_captures": max_captures})
     backend = current_agent if agent is None else lambda: agent
-    return make_app(backend, cmdline=cmdline, access=rule)
+    return make_app(backend, cmdline=cmdline, access=rule, limits=limits)
 
 
 def serve(
@@ -107,6 +112,8 @@ def serve(
     *,
     cmdline: bool = False,
     access: Rule | Decision | None = None,
+    max_seconds: int | None = None,
+    max_captures: int | None = None,
 ) -> Server:
     """Serve `/debug/pprof/` on a port of its own, from a daemon thread; starts the agent.
 
@@ -114,13 +121,16 @@ def serve(
 
     port: 0 lets the system choose; see `Server.url`
     host: address to listen on. Whatever it is, `access` says who is answered.
-    cmdline, access: as for `make_asgi_app`
+    cmdline, access, max_seconds, max_captures: as for `make_asgi_app`
 
-    Raises ServeError if the port cannot be had and ConfigError for a wrong access or environment.
+    Raises ServeError if the port cannot be had and ConfigError for an option or a variable that
+    cannot be used.
     """
     from pyprof_agent.http.server import Server
 
-    app = make_asgi_app(cmdline=cmdline, access=access)
+    app = make_asgi_app(
+        cmdline=cmdline, access=access, max_seconds=max_seconds, max_captures=max_captures
+    )
     was_running = _agent is not None and _agent.running
     start()
     try:

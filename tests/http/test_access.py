@@ -18,6 +18,7 @@ from starlette.websockets import WebSocketDisconnect
 import pyprof_agent
 from pyprof_agent import Agent, Config, ConfigError, make_asgi_app
 from pyprof_agent.access import Basic, Loopback, Networks, Token
+from pyprof_agent.config import Limits
 from pyprof_agent.http.app import make_app
 from tests.support import free_port, get, running
 
@@ -65,7 +66,7 @@ def untouchable() -> Any:
 def test_who_is_refused_learns_nothing_and_nothing_is_collected(
     access: Any, status: int, method: str, path: str
 ) -> None:
-    app = make_app(untouchable, cmdline=True, access=access)
+    app = make_app(untouchable, cmdline=True, access=access, limits=Limits())
     answer = client_of(app, ("203.0.113.9", 1)).request(
         method, path, headers={"x-forwarded-for": "127.0.0.1", "forwarded": "for=10.0.0.1"}
     )
