@@ -26,6 +26,7 @@ from pyprof_agent.formats import pprof, text
 from pyprof_agent.http import answers, index, window
 from pyprof_agent.http.access import Guard
 from pyprof_agent.http.limits import Captures, Garbage, TooManyError
+from pyprof_agent.http.mounting import WholePath
 from pyprof_agent.http.sharing import Shared
 from pyprof_agent.http.shutdown import ServerEnd
 from pyprof_agent.profile import Profile
@@ -76,7 +77,8 @@ def make_app(
     """
     endpoints = _Endpoints(backend, cmdline, limits)
     routes = [Route("/{name:path}", endpoints.answer, methods=["GET", "HEAD", "POST"])]
-    return Guard(Starlette(routes=routes, exception_handlers={405: _method_not_allowed}), access)
+    app = Starlette(routes=routes, exception_handlers={405: _method_not_allowed})
+    return Guard(WholePath(app), access)
 
 
 class _Endpoints:
