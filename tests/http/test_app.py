@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 from fastapi import FastAPI
 from starlette.applications import Starlette
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.routing import Mount
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp, Message
@@ -53,7 +54,7 @@ def test_a_snapshot_is_a_gzip_file_to_download(client: TestClient, name: str) ->
     assert answer.headers["content-disposition"] == f'attachment; filename="{name}"'
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["cache-control"] == "no-store"
-    assert "content-encoding" not in answer.headers
+    assert answer.headers["content-encoding"] == "identity"
     assert answer.content[:2] == b"\x1f\x8b"
     profile = decode(answer.content)
     assert profile.samples
@@ -410,6 +411,28 @@ def test_websockets_are_refused(debug_app: ASGIApp) -> None:
 def test_the_body_is_compressed_once(client: TestClient) -> None:
     raw = gzip.decompress(client.get("/threadcreate").content)
     assert raw[:2] != b"\x1f\x8b"
+
+
+@pytest.mark.parametrize("name", ["heap", "goroutine", "wall?seconds=1", "heap?seconds=1"])
+@pytest.mark.parametrize("accepted", ["gzip", "gzip, deflate, br, zstd", "identity", ""])
+def test_a_middleware_that_compresses_leaves_profiles_alone(
+    client: TestClient, name: str, accepted: str
+) -> None:
+    wrapped = client_of(GZipMiddleware(client.app, minimum_size=1))
+    with wrapped.stream("GET", f"/{name}", headers={"accept-encoding": accepted}) as answer:
+        raw = b"".join(answer.iter_raw())
+    assert answer.headers["content-encoding"] == "identity"
+    assert int(answer.headers["content-length"]) == len(raw)
+    assert gzip.decompress(raw)[:2] != b"\x1f\x8b"
+    assert decode(raw)
+
+
+@pytest.mark.parametrize("path", ["/", "/heap?debug=1", "/nosuch", "/symbol"])
+def test_a_middleware_may_compress_what_is_text(client: TestClient, path: str) -> None:
+    wrapped = client_of(GZipMiddleware(client.app, minimum_size=1))
+    answer = wrapped.get(path, headers={"accept-encoding": "gzip"})
+    assert answer.headers["content-encoding"] == "gzip"
+    assert answer.text
 
 
 def test_without_an_agent_of_its_own_it_serves_the_process(debug_app: ASGIApp) -> None:
