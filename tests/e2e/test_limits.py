@@ -44,6 +44,10 @@ SERVERS = {
         *("gunicorn", "--bind=127.0.0.1:{port}", "--graceful-timeout=25"),
         "--worker-class=uvicorn_worker.UvicornWorker",
     ),
+    "gunicorn asgi": (
+        *("gunicorn", "--bind=127.0.0.1:{port}", "--graceful-timeout=25"),
+        "--worker-class=asgi",
+    ),
 }
 
 
@@ -53,7 +57,7 @@ def service(kind: str, app: str, folder: Path) -> Iterator[tuple[str, subprocess
     (folder / "service.py").write_text(SERVICE)
     port = free_port()
     command = [sys.executable, "-m", *(word.format(port=port) for word in SERVERS[kind])]
-    command += ["--chdir" if kind == "gunicorn" else "--app-dir", str(folder), f"service:{app}"]
+    command += ["--chdir" if "gunicorn" in kind else "--app-dir", str(folder), f"service:{app}"]
     base = f"http://127.0.0.1:{port}/debug/pprof"
     with running(command, ready=f"{base}/") as process:
         yield base, process
@@ -68,6 +72,7 @@ def service(kind: str, app: str, folder: Path) -> Iterator[tuple[str, subprocess
         ("uvicorn h11", "wrapped", signal.SIGTERM),
         ("gunicorn", "plain", signal.SIGTERM),
         ("gunicorn", "wrapped", signal.SIGTERM),
+        ("gunicorn asgi", "plain", signal.SIGTERM),
     ],
 )
 def test_the_end_of_the_service_does_not_wait_for_a_capture(
