@@ -118,6 +118,9 @@ def load(client: httpx.Client, title: str, batches: int) -> None:
 def fetch(client: httpx.Client, path: str, file: Path) -> Profile:
     """Get a profile from the endpoints and keep it as a file."""
     response = client.get(f"/debug/pprof/{path}")
+    while response.status_code == httpx.codes.TOO_MANY_REQUESTS:  # gc=1 is served once in 10 s
+        time.sleep(int(response.headers["retry-after"]))
+        response = client.get(f"/debug/pprof/{path}")
     response.raise_for_status()
     file.write_bytes(response.content)
     return decode(response.content)

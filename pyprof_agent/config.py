@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any
 
@@ -71,21 +71,11 @@ class Config:
 
         Raises ConfigError for an unknown option or a value that cannot be used.
         """
-        environ = os.environ if environ is None else environ
         known = {field.name for field in fields(cls)}
         for name in options:
             if name not in known:
                 raise ConfigError(f"unknown option {name!r}; known: {', '.join(sorted(known))}")
-        values = {**defaults, **options}
-        for name in sorted(known - options.keys()):
-            variable = PREFIX + name.upper()
-            if variable in environ:
-                values[name] = _parse(name, environ[variable])
-                try:
-                    cls(**{name: values[name]})
-                except ConfigError as error:
-                    raise ConfigError(str(error).replace(name, variable, 1)) from None
-        return cls(**values)
+        return cls(**{**defaults, **_with_environ(cls, options, environ)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +99,81 @@ class RunSettings:
         environ = os.environ if environ is None else environ
         output, process = environ.get(_RUN_OUTPUT), environ.get(_RUN_PROCESS, "")
         return cls(output, int(process)) if output and process.isdecimal() else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How much the endpoints serve; every field can come from `PYPROF_AGENT_<FIELD>` too.
+
+    max_seconds: longest window
+    max_captures: windows at once, in each process
+
+    Raises ConfigError for a value that cannot be used.
+    """
+
+    max_seconds: int = 300
+    max_captures: int = 8
+
+    def __post_init__(self) -> None:
+        _check_range("max_seconds", self.max_seconds, 1, 86400, whole=True)
+        _check_range("max_captures", self.max_captures, 1, 1000, whole=True)
+
+    @classmethod
+    def load(
+        cls, options: Mapping[str, int | None], environ: Mapping[str, str] | None = None
+    ) -> Limits:
+        """The options given in code that are not None, then the environment, then the defaults.
+
+        environ: defaults to `os.environ`.
+
+        Raises ConfigError for a value that cannot be used.
+        """
+        given = {name: value for name, value in options.items() if value is not None}
+        return cls(**_with_environ(cls, given, environ))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessSettings:
+    """Who may use the endpoints, as the environment says it; `access/environment.py` checks it.
+
+    access_networks: CIDR texts, separated by commas
+    access_token: a bearer token
+    access_basic: `USER:PASSWORD`
+    """
+
+    access_networks: str | None = None
+    access_token: str | None = field(default=None, repr=False)
+    access_basic: str | None = field(default=None, repr=False)
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] | None = None) -> AccessSettings:
+        """The settings in the environment (`os.environ` if left out)."""
+        environ = os.environ if environ is None else environ
+        return cls(**{each.name: environ.get(cls.variable(each.name)) for each in fields(cls)})
+
+    @staticmethod
+    def variable(name: str) -> str:
+        """The variable that a setting is read from."""
+        return PREFIX + name.upper()
+
+
+def _with_environ(
+    kind: type[Config] | type[Limits],
+    options: Mapping[str, Any],
+    environ: Mapping[str, str] | None,
+) -> dict[str, Any]:
+    """The options, and what the environment says about the other fields of `kind`."""
+    environ = os.environ if environ is None else environ
+    values = dict(options)
+    for name in sorted({each.name for each in fields(kind)} - values.keys()):
+        variable = PREFIX + name.upper()
+        if variable in environ:
+            values[name] = _parse(name, environ[variable])
+            try:
+                kind(**{name: values[name]})
+            except ConfigError as error:
+                raise ConfigError(str(error).replace(name, variable, 1)) from None
+    return values
 
 
 def _parse(name: str, text: str) -> object:

@@ -8,8 +8,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from pyprof_agent import forks
+from pyprof_agent.access import Decision, Rule
+from pyprof_agent.access.environment import configured
+from pyprof_agent.access.rules import as_rule
 from pyprof_agent.agent import ALIASES, Agent
-from pyprof_agent.config import Config
+from pyprof_agent.config import AccessSettings, Config, Limits
 from pyprof_agent.errors import NotRunningError, UnknownProfileError
 from pyprof_agent.profile import Profile
 
@@ -72,36 +75,63 @@ def current_agent() -> Agent:
     return agent
 
 
-def make_asgi_app(agent: Agent | None = None, *, cmdline: bool = False) -> ASGIApp:
+def make_asgi_app(
+    agent: Agent | None = None,
+    *,
+    cmdline: bool = False,
+    access: Rule | Decision | None = None,
+    max_seconds: int | None = None,
+    max_captures: int | None = None,
+) -> ASGIApp:
     """The debug endpoints as an ASGI application, to be mounted at `/debug/pprof`.
-
-    It answers clients on the loopback interface only.
 
     agent: which to serve; None is the process's own, looked up at each request
     cmdline: serve `cmdline`, which may show secrets that were given as arguments
+    access: who may come in: a rule of `pyprof_agent.access`, or a function, sync or async, that
+        is given the ASGI scope and returns True or False. None takes what the environment says,
+        and without that clients on the loopback interface only.
+    max_seconds: longest window. None is what the environment says, and without that 300.
+    max_captures: windows at once. None is what the environment says, and without that 8.
+
+    Raises ConfigError for an access or a limit that cannot be used.
     """
     from pyprof_agent.http.app import make_app
 
-    return make_app(current_agent if agent is None else lambda: agent, cmdline=cmdline)
+    rule = configured(AccessSettings.load()) if access is None else as_rule(access)
+    limits = Limits.load({"max_seconds": max_seconds, "max_captures": max_captures})
+    backend = current_agent if agent is None else lambda: agent
+    return make_app(backend, cmdline=cmdline, access=rule, limits=limits)
 
 
-def serve(port: int = 6060, host: str = "127.0.0.1", *, cmdline: bool = False) -> Server:
+def serve(
+    port: int = 6060,
+    host: str = "127.0.0.1",
+    *,
+    cmdline: bool = False,
+    access: Rule | Decision | None = None,
+    max_seconds: int | None = None,
+    max_captures: int | None = None,
+) -> Server:
     """Serve `/debug/pprof/` on a port of its own, from a daemon thread; starts the agent.
 
-    For Flask, Django and whatever else is not ASGI. Whatever the host, only clients on
-    the loopback interface are answered.
+    For Flask, Django and whatever else is not ASGI.
 
     port: 0 lets the system choose; see `Server.url`
-    cmdline: as for `make_asgi_app`
+    host: address to listen on. Whatever it is, `access` says who is answered.
+    cmdline, access, max_seconds, max_captures: as for `make_asgi_app`
 
-    Raises ServeError if the port cannot be had and ConfigError for a wrong environment.
+    Raises ServeError if the port cannot be had and ConfigError for an option or a variable that
+    cannot be used.
     """
     from pyprof_agent.http.server import Server
 
+    app = make_asgi_app(
+        cmdline=cmdline, access=access, max_seconds=max_seconds, max_captures=max_captures
+    )
     was_running = _agent is not None and _agent.running
     start()
     try:
-        return Server(make_asgi_app(cmdline=cmdline), host, port)
+        return Server(app, host, port)
     except BaseException:
         if not was_running:
             stop()

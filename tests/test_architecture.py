@@ -17,6 +17,7 @@ LONGEST_MODULE = 350
 
 # What a room may import of ours. A room is a module, or a folder with all that is in it.
 BELOW_THE_AGENT = {
+    "access",
     "config",
     "errors",
     "forks",
@@ -34,12 +35,13 @@ IMPORTS: dict[str, set[str]] = {
     "_native": set(),
     "profile": {"errors"},
     "config": {"errors"},
+    "access": {"config", "errors"},
     "sources": {"profile", "errors", "_native"},
     "formats": {"profile", "errors"},
     "forks": set(),
     "worker": {"errors"},
     "leaks": {"profile", "errors"},
-    "http": {"formats", "profile", "errors", "config"},
+    "http": {"formats", "profile", "errors", "config", "access"},
     "sinks": {"formats", "profile", "errors", "config"},
     "engines": BELOW_THE_AGENT - {"http"},
     "agent": {"engines"} | BELOW_THE_AGENT - {"http"},

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pyprof_agent import Config, ConfigError
-from pyprof_agent.config import RunSettings
+from pyprof_agent.config import Limits, RunSettings
 
 # Every option: its default, a value that is another, how that is written in the environment.
 OPTIONS: dict[str, tuple[Any, Any, str]] = {
@@ -246,3 +246,33 @@ def test_the_callers_defaults_go_before_the_fields_own_and_after_the_environment
     config = Config.load({"max_frames": 3}, {"PYPROF_AGENT_HEAP_SAMPLE_BYTES": "524288"}, defaults)
     assert (config.stack_hz, config.max_frames, config.heap_sample_bytes) == (7.0, 3, 524288)
     assert Config.load({}, {"PYPROF_AGENT_STACK_HZ": "50"}, defaults).stack_hz == 50
+
+
+# Limits of the endpoints
+
+
+def test_limits_come_from_code_then_from_the_environment() -> None:
+    environ = {"PYPROF_AGENT_MAX_SECONDS": "60", "PYPROF_AGENT_MAX_CAPTURES": "2"}
+    assert Limits.load({}, {}) == Limits(max_seconds=300, max_captures=8)
+    assert Limits.load({}, environ) == Limits(max_seconds=60, max_captures=2)
+    assert Limits.load({"max_seconds": 5, "max_captures": None}, environ) == Limits(
+        max_seconds=5, max_captures=2
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("max_seconds", 0, "max_seconds is 0; use a whole number from 1 to 86400"),
+        ("max_seconds", 86401, "max_seconds is 86401; use a whole number from 1 to 86400"),
+        ("max_seconds", True, "max_seconds is True; use a whole number from 1 to 86400"),
+        ("max_captures", 0, "max_captures is 0; use a whole number from 1 to 1000"),
+        ("max_captures", 1.5, "max_captures is 1.5; use a whole number from 1 to 1000"),
+    ],
+)
+def test_a_limit_of_no_use_is_told(name: str, value: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{message}$"):
+        Limits.load({name: value}, {})
+    variable = f"PYPROF_AGENT_{name.upper()}"
+    with pytest.raises(ConfigError, match=f"^{variable} is "):
+        Limits.load({}, {variable: str(value)})

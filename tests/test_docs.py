@@ -13,7 +13,7 @@ import pytest
 
 from pyprof_agent import Config
 from pyprof_agent._native import NEWEST, OLDEST, unusable
-from pyprof_agent.config import PREFIX
+from pyprof_agent.config import PREFIX, AccessSettings, Limits
 from pyprof_agent.doctor import examine
 from pyprof_agent.http.index import DESCRIPTIONS
 from pyprof_agent.process import RECORDING
@@ -67,6 +67,7 @@ def test_there_are_the_pages_that_are_promised() -> None:
         "endpoints.md",
         "how-it-works.md",
         "overhead.md",
+        "security.md",
         "start.md",
     ]
 
@@ -95,7 +96,10 @@ def test_fences_are_closed_and_say_what_is_in_them(page: Path) -> None:
     assert {language for _, language, _ in blocks} <= {"python", "console", "text"}
 
 
-@pytest.mark.parametrize("option", fields(Config), ids=lambda field: field.name)
+OPTIONS = (*fields(Config), *fields(Limits))
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda field: field.name)
 def test_every_option_is_in_the_table_with_its_default(option: Field[Any]) -> None:
     name, default = option.name, option.default
     text = (DOCS / "configuration.md").read_text()
@@ -105,7 +109,8 @@ def test_every_option_is_in_the_table_with_its_default(option: Field[Any]) -> No
 
 
 def test_every_variable_that_is_named_exists() -> None:
-    known = {PREFIX + field.name.upper() for field in fields(Config)}
+    known = {PREFIX + option.name.upper() for option in OPTIONS}
+    known |= {AccessSettings.variable(field.name) for field in fields(AccessSettings)}
     known |= {"PYPROF_AGENT_RUN_OUTPUT", "PYPROF_AGENT_RUN_PROCESS"}
     for page in PAGES:
         assert set(re.findall(rf"{PREFIX}\w+", page.read_text())) <= known

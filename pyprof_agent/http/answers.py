@@ -8,11 +8,19 @@ _ALWAYS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 
 
 def binary(content: bytes, filename: str) -> Response:
-    """A profile as a download. The gzip is part of the file, not an encoding of the answer."""
+    """A profile as a download. The gzip is part of the file, not an encoding of the answer.
+
+    `identity` says so. Go sends no Content-Encoding, but there a middleware that compresses would
+    do so again, and look no further than at whether the header is there.
+    """
     return Response(
         content,
         media_type="application/octet-stream",
-        headers={**_ALWAYS, "Content-Disposition": f'attachment; filename="{filename}"'},
+        headers={
+            **_ALWAYS,
+            "Content-Disposition": f'attachment; filename="{filename}"',
+            "Content-Encoding": "identity",
+        },
     )
 
 

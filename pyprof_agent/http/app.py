@@ -19,11 +19,16 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from pyprof_agent.access import Rule
+from pyprof_agent.config import Limits
 from pyprof_agent.errors import CaptureError, NotRunningError, UnknownProfileError
 from pyprof_agent.formats import pprof, text
 from pyprof_agent.http import answers, index, window
-from pyprof_agent.http.access import LoopbackOnly
+from pyprof_agent.http.access import Guard
+from pyprof_agent.http.limits import Captures, Garbage, TooManyError
+from pyprof_agent.http.mounting import WholePath
 from pyprof_agent.http.sharing import Shared
+from pyprof_agent.http.shutdown import ServerEnd
 from pyprof_agent.profile import Profile
 
 _LOG = logging.getLogger("pyprof_agent")
@@ -60,21 +65,30 @@ class Backend(Protocol):
     ) -> _T: ...
 
 
-def make_app(backend: Callable[[], Backend], *, cmdline: bool) -> ASGIApp:
-    """The application, open to clients on the loopback interface only.
+def make_app(
+    backend: Callable[[], Backend], *, cmdline: bool, access: Rule, limits: Limits
+) -> ASGIApp:
+    """The application.
 
     backend: gives the agent of the moment; it may raise NotRunningError
     cmdline: serve the command line
+    access: who may come in
+    limits: how much is served
     """
-    endpoints = _Endpoints(backend, cmdline)
+    endpoints = _Endpoints(backend, cmdline, limits)
     routes = [Route("/{name:path}", endpoints.answer, methods=["GET", "HEAD", "POST"])]
-    return LoopbackOnly(Starlette(routes=routes, exception_handlers={405: _method_not_allowed}))
+    app = Starlette(routes=routes, exception_handlers={405: _method_not_allowed})
+    return Guard(WholePath(app), access)
 
 
 class _Endpoints:
-    def __init__(self, backend: Callable[[], Backend], cmdline: bool) -> None:
+    def __init__(self, backend: Callable[[], Backend], cmdline: bool, limits: Limits) -> None:
         self._backend = backend
         self._cmdline = cmdline
+        self._longest = limits.max_seconds
+        self._captures = Captures(limits.max_captures)
+        self._garbage = Garbage()
+        self._server_end = ServerEnd()
         self._shared: Shared[bytes] = Shared()
 
     async def answer(self, request: Request) -> Response:
@@ -91,7 +105,9 @@ class _Endpoints:
             return answers.refusal(400, str(error))
         except UnknownProfileError:
             return answers.refusal(404, "Unknown profile")
-        except NotRunningError as error:
+        except TooManyError as error:
+            return answers.refusal(429, str(error), {"Retry-After": str(error.retry_after)})
+        except (NotRunningError, window.EndingError) as error:
             return answers.refusal(503, str(error))
         except CaptureError as error:
             return answers.refusal(500, f"failed to collect profile: {error}")
@@ -113,16 +129,13 @@ class _Endpoints:
         if name not in (*backend.profiles, "cpu"):
             raise UnknownProfileError(name)
         if name in WINDOWED:
-            return await self._window(backend, name, name, request)
+            seconds = window.profile_seconds(request.query_params, self._longest)
+            return await self._window(backend, name, name, seconds, request)
         return await self._snapshot(backend, name, request)
 
     async def _window(
-        self, backend: Backend, name: str, filename: str, request: Request
+        self, backend: Backend, name: str, filename: str, seconds: int, request: Request
     ) -> Response:
-        if name in WINDOWED:
-            seconds: int | None = window.profile_seconds(request.query_params)
-        else:
-            seconds = window.delta_seconds(request.query_params)
         if request.method == "HEAD":
             return answers.binary(b"", filename)
 
@@ -130,15 +143,18 @@ class _Endpoints:
             profile = await backend.capture_async(name, seconds)
             return await backend.offload(pprof.encode, profile)
 
-        content = await window.until_gone(request.receive, collect())
+        with self._captures.hold(seconds):
+            content = await window.until_gone(request.receive, collect(), self._server_end.near())
         return answers.binary(content or b"", filename)
 
     async def _snapshot(self, backend: Backend, name: str, request: Request) -> Response:
         params = request.query_params
-        if window.delta_seconds(params) is not None:
-            return await self._window(backend, name, f"{name}-delta", request)
+        seconds = window.delta_seconds(params, self._longest)
+        if seconds is not None:
+            return await self._window(backend, name, f"{name}-delta", seconds, request)
         collect_garbage = name == "heap" and (window.integer(params, "gc") or 0) > 0
-        debug = window.integer(params, "debug") or 0
+        # What is answered alike is shared, whatever the number.
+        debug = max(-1, min(window.integer(params, "debug") or 0, 2))
 
         async def collect() -> bytes:
             if collect_garbage:
@@ -154,6 +170,8 @@ class _Endpoints:
 
         content = b""
         if request.method != "HEAD":
+            if collect_garbage:
+                self._garbage.collect()
             content = await self._shared.run((name, debug, collect_garbage), collect)
         return answers.text(content) if debug else answers.binary(content, name)
 

@@ -36,7 +36,9 @@ class Server:
     def __init__(self, app: ASGIApp, host: str, port: int) -> None:
         self._socket = _listen(host, port)
         bound_host, self.port = self._socket.getsockname()[:2]
-        shown = f"[{bound_host}]" if ":" in bound_host else bound_host
+        # Who listens everywhere is reached here by the name that the loopback rule knows.
+        reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(bound_host, bound_host)
+        shown = f"[{reached}]" if ":" in reached else reached
         self.url = f"http://{shown}:{self.port}{PREFIX}/"
         self._server = uvicorn.Server(
             uvicorn.Config(

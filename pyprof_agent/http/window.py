@@ -10,15 +10,12 @@ from typing import Any, TypeVar
 from starlette.datastructures import QueryParams
 from starlette.types import Receive
 
-from pyprof_agent.errors import ConfigError
+from pyprof_agent.errors import CaptureError, ConfigError
 
 _T = TypeVar("_T")
 
 DEFAULT_SECONDS = 30
 """Length of a `profile` or `wall` window when `seconds` is missing or unusable, as in Go."""
-
-MAX_SECONDS = 300
-"""Longest window served. Go has no limit; here nobody can park a capture for days."""
 
 REPEAT_SECONDS = 0.1
 
@@ -29,6 +26,10 @@ _INT64_MAX = 2**63 - 1
 
 class BadParameterError(ConfigError):
     """A parameter cannot be used; the message is for the client."""
+
+
+class EndingError(CaptureError):
+    """The server is about to end, and does not wait for a capture."""
 
 
 def integer(params: QueryParams, name: str) -> int | None:
@@ -46,19 +47,25 @@ def first(params: QueryParams, name: str) -> str:
     return values[0] if values else ""
 
 
-def profile_seconds(params: QueryParams) -> int:
+def profile_seconds(params: QueryParams, longest: int) -> int:
     """Length of a window that is always one: Go takes 30 seconds for all it cannot use.
 
-    Raises BadParameterError for more than MAX_SECONDS.
+    longest: that is served; Go has no limit, here nobody can park a capture for days
+
+    Raises BadParameterError for more.
     """
     seconds = integer(params, "seconds")
-    return _limited(seconds if seconds is not None and seconds > 0 else DEFAULT_SECONDS)
+    if seconds is None or seconds <= 0:
+        return min(DEFAULT_SECONDS, longest)
+    return _limited(seconds, longest)
 
 
-def delta_seconds(params: QueryParams) -> int | None:
+def delta_seconds(params: QueryParams, longest: int) -> int | None:
     """Length of the window over a snapshot profile; None where no window is wanted.
 
-    Raises BadParameterError for what is no positive integer, for more than MAX_SECONDS, and
+    longest: that is served
+
+    Raises BadParameterError for what is no positive integer, for more than is served, and
     together with `debug`, as Go does.
     """
     if not first(params, "seconds"):
@@ -68,28 +75,41 @@ def delta_seconds(params: QueryParams) -> int | None:
         raise BadParameterError(INVALID_SECONDS)
     if integer(params, "debug"):
         raise BadParameterError("seconds and debug params are incompatible")
-    return _limited(seconds)
+    return _limited(seconds, longest)
 
 
-def _limited(seconds: int) -> int:
-    if seconds > MAX_SECONDS:
-        raise BadParameterError(f'"seconds" is {seconds}; at most {MAX_SECONDS} are served')
+def _limited(seconds: int, longest: int) -> int:
+    if seconds > longest:
+        raise BadParameterError(f'"seconds" is {seconds}; at most {longest} are served')
     return seconds
 
 
-async def until_gone(receive: Receive, work: Coroutine[Any, Any, _T]) -> _T | None:
-    """The result of `work`, or None if the client goes away first: then it is cancelled."""
+async def until_gone(
+    receive: Receive, work: Coroutine[Any, Any, _T], server_end: Coroutine[Any, Any, None]
+) -> _T | None:
+    """The result of `work`, which is cancelled if the client or the server goes away first.
+
+    server_end: returns when the server is about to end, or never
+
+    None for a client that is gone; raises EndingError if the server goes.
+    """
     task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_gone(receive))
+    end = asyncio.ensure_future(server_end)
+    waiting = {task, gone, end}
     try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if gone.done() and gone.exception() is None and not task.done():
-            return None
-        return await task  # also where a middleware does not let us see whether it is gone
+        while not task.done():
+            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if gone in done and gone.exception() is None and not task.done():
+                return None
+            if end in done and not task.done():
+                raise EndingError("the service is shutting down")
+            # Else: a middleware does not let us see whether the client is gone.
+        return await task
     finally:
-        for waiting in (task, gone):
-            waiting.cancel()
-        await asyncio.gather(task, gone, return_exceptions=True)
+        for each in (task, gone, end):
+            each.cancel()
+        await asyncio.gather(task, gone, end, return_exceptions=True)
 
 
 async def _gone(receive: Receive) -> None:

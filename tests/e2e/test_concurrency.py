@@ -126,12 +126,12 @@ def test_back_to_back_and_overlapping_windows_all_succeed(service: tuple[str, st
     def scrape() -> None:
         results.extend(decode(get(url)).duration_nanos for _ in range(2))
 
-    threads = [threading.Thread(target=scrape) for _ in range(10)]
+    threads = [threading.Thread(target=scrape) for _ in range(8)]  # as many as are served at once
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(results) == 20
+    assert len(results) == 16
     assert all(0.9e9 < duration < 3e9 for duration in results)
 
 

@@ -121,3 +121,45 @@ def test_an_error_answer_is_printed_by_pprof(go_command: list[str], service: str
         check=False,
     )
     assert "seconds and debug params are incompatible" in result.stderr
+
+
+SERVICE = """
+import pyprof_agent
+from pyprof_agent.access import Basic
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.routing import Mount
+
+pyprof_agent.start(stacks=False, heap_sample_bytes=1)
+debug = pyprof_agent.make_asgi_app(access=Basic("me", "p w:d"))
+app = Starlette(
+    routes=[Mount("/debug/pprof", debug)], middleware=[Middleware(GZipMiddleware, minimum_size=1)]
+)
+"""
+
+
+def test_pprof_reads_behind_a_password_and_a_middleware_that_compresses(
+    go_command: list[str], go_pprof: GoPprof, tmp_path: Path
+) -> None:
+    (tmp_path / "service.py").write_text(SERVICE)
+    port = free_port()
+    command = [sys.executable, "-m", "uvicorn", "--app-dir", str(tmp_path), "--port", str(port)]
+    own = f"me:p%20w%3Ad@127.0.0.1:{port}/debug/pprof"
+    # Any answer will do to see that it is up: the service's own root is a 404.
+    with subprocess.Popen([*command, "service:app"], stderr=subprocess.DEVNULL) as process:
+        try:
+            with httpx.Client(transport=httpx.HTTPTransport(retries=8)) as client:
+                refused = client.get(f"http://127.0.0.1:{port}/debug/pprof/heap", timeout=30)
+            assert refused.status_code == 401
+            assert "Type: inuse_space" in go_pprof("-top", f"http://{own}/heap")
+            complaint = subprocess.run(
+                [*go_command, "tool", "pprof", "-top", f"http://127.0.0.1:{port}/debug/pprof/heap"],
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            ).stderr
+            assert "401 Unauthorized - a valid user name and password are needed" in complaint
+        finally:
+            process.terminate()

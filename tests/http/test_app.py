@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 from fastapi import FastAPI
 from starlette.applications import Starlette
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.routing import Mount
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp, Message
@@ -19,11 +20,12 @@ from pyprof_agent.formats.pprof import address, decode
 from pyprof_agent.http import index
 
 LOCAL = ("127.0.0.1", 50000)
+BASE = "http://localhost:8000"
 SECONDS = 'invalid value for "seconds" - must be a positive integer\n'
 
 
 def client_of(app: ASGIApp, peer: tuple[str, int] = LOCAL) -> TestClient:
-    return TestClient(app, client=peer, follow_redirects=False)
+    return TestClient(app, base_url=BASE, client=peer, follow_redirects=False)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +54,7 @@ def test_a_snapshot_is_a_gzip_file_to_download(client: TestClient, name: str) ->
     assert answer.headers["content-disposition"] == f'attachment; filename="{name}"'
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["cache-control"] == "no-store"
-    assert "content-encoding" not in answer.headers
+    assert answer.headers["content-encoding"] == "identity"
     assert answer.content[:2] == b"\x1f\x8b"
     profile = decode(answer.content)
     assert profile.samples
@@ -233,7 +235,7 @@ def test_the_index_lists_every_profile_with_its_description(client: TestClient) 
     for name in served:
         assert f'<a href="{name}">{name}</a>' in answer.text
     assert "cmdline" not in answer.text
-    assert "go tool pprof -http=: &#x27;http://testserver/heap&#x27;" in answer.text
+    assert "go tool pprof -http=: &#x27;http://localhost:8000/heap&#x27;" in answer.text
     assert re.search("heap engine</th><td>(native|tracemalloc)</td>", answer.text)
 
 
@@ -254,9 +256,11 @@ def test_every_profile_of_the_agent_has_a_description(client: TestClient) -> Non
     assert {*agent.profiles, "cmdline", "symbol"} == set(index.DESCRIPTIONS)
 
 
-def test_the_index_escapes_what_it_is_told(client: TestClient) -> None:
-    answer = client.get("/", headers={"host": 'x"><b>&'})
-    assert "<b>" not in answer.text
+def test_the_index_escapes_what_it_is_told() -> None:
+    page = index.page(
+        url='http://x"><b>&/', profiles=["heap"], engines={}, fallbacks={}, stats={}, cmdline=False
+    )
+    assert "<b>" not in page
 
 
 def test_cmdline_where_it_is_asked_for(client: TestClient) -> None:
@@ -348,11 +352,11 @@ def test_it_can_be_mounted_with_and_without_a_trailing_slash(
     debug_app: ASGIApp, mount: object, slash: str
 ) -> None:
     assert callable(mount)
-    client = TestClient(mount(debug_app), client=LOCAL)
+    client = TestClient(mount(debug_app), base_url=BASE, client=LOCAL)
     page = client.get(f"/debug/pprof{slash}")
     assert page.status_code == 200
-    assert str(page.url) == "http://testserver/debug/pprof/"
-    assert "http://testserver/debug/pprof/goroutine?debug=2" in page.text
+    assert str(page.url) == f"{BASE}/debug/pprof/"
+    assert f"{BASE}/debug/pprof/goroutine?debug=2" in page.text
     assert decode(client.get(f"/debug/pprof/goroutine{slash}").content).samples
 
 
@@ -409,6 +413,28 @@ def test_the_body_is_compressed_once(client: TestClient) -> None:
     assert raw[:2] != b"\x1f\x8b"
 
 
+@pytest.mark.parametrize("name", ["heap", "goroutine", "wall?seconds=1", "heap?seconds=1"])
+@pytest.mark.parametrize("accepted", ["gzip", "gzip, deflate, br, zstd", "identity", ""])
+def test_a_middleware_that_compresses_leaves_profiles_alone(
+    client: TestClient, name: str, accepted: str
+) -> None:
+    wrapped = client_of(GZipMiddleware(client.app, minimum_size=1))
+    with wrapped.stream("GET", f"/{name}", headers={"accept-encoding": accepted}) as answer:
+        raw = b"".join(answer.iter_raw())
+    assert answer.headers["content-encoding"] == "identity"
+    assert int(answer.headers["content-length"]) == len(raw)
+    assert gzip.decompress(raw)[:2] != b"\x1f\x8b"
+    assert decode(raw)
+
+
+@pytest.mark.parametrize("path", ["/", "/heap?debug=1", "/nosuch", "/symbol"])
+def test_a_middleware_may_compress_what_is_text(client: TestClient, path: str) -> None:
+    wrapped = client_of(GZipMiddleware(client.app, minimum_size=1))
+    answer = wrapped.get(path, headers={"accept-encoding": "gzip"})
+    assert answer.headers["content-encoding"] == "gzip"
+    assert answer.text
+
+
 def test_without_an_agent_of_its_own_it_serves_the_process(debug_app: ASGIApp) -> None:
     app = client_of(make_asgi_app())
     assert app.get("/goroutine").status_code == 503
@@ -435,7 +461,7 @@ def test_under_a_loop_that_is_not_asyncios_the_answer_says_so(
         "method": "GET",
         "path": path,
         "query_string": b"",
-        "headers": [],
+        "headers": [(b"host", b"localhost")],
         "client": LOCAL,
     }
     # As trio drives it: a coroutine, and no asyncio loop that runs.

@@ -9,16 +9,14 @@ import pytest
 from starlette.datastructures import QueryParams
 from starlette.types import Message
 
+from pyprof_agent.http import window
 from pyprof_agent.http.window import (
     DEFAULT_SECONDS,
     INVALID_SECONDS,
-    MAX_SECONDS,
     BadParameterError,
-    delta_seconds,
+    EndingError,
     first,
     integer,
-    profile_seconds,
-    until_gone,
 )
 
 # What Go's strconv.ParseInt makes of it in base 10; None where it gives an error.
@@ -48,6 +46,17 @@ AS_GO_READS = [
     (str(10**30), None),
     ("9" * 5000, None),
 ]
+
+
+MAX_SECONDS = 300
+
+
+def profile_seconds(params: QueryParams) -> int:
+    return window.profile_seconds(params, MAX_SECONDS)
+
+
+def delta_seconds(params: QueryParams) -> int | None:
+    return window.delta_seconds(params, MAX_SECONDS)
 
 
 def query(**parameters: str) -> QueryParams:
@@ -113,6 +122,12 @@ def test_more_seconds_than_are_served_is_an_error_with_both_numbers(
         read(query(seconds=str(seconds)))
 
 
+def test_the_default_is_not_longer_than_the_longest() -> None:
+    assert window.profile_seconds(query(), 10) == 10
+    with pytest.raises(BadParameterError, match='"seconds" is 11; at most 10 are served'):
+        window.profile_seconds(query(seconds="11"), 10)
+
+
 # A window that is asked for
 
 
@@ -141,6 +156,15 @@ def test_delta_seconds_go_with_a_debug_that_is_off(debug: str) -> None:
 
 
 # The wait
+
+
+async def never() -> None:
+    """A server that does not end."""
+    await asyncio.Event().wait()
+
+
+async def until_gone(receive: Any, work: Any, server_end: Any = None) -> Any:
+    return await window.until_gone(receive, work, never() if server_end is None else server_end)
 
 
 class Client:
@@ -289,5 +313,35 @@ def test_a_result_that_is_there_is_given_even_if_the_client_has_just_left() -> N
             return "profile"
 
         assert await until_gone(Client("http.disconnect").receive, work()) == "profile"
+
+    asyncio.run(main())
+
+
+def test_a_server_that_is_about_to_end_cancels_the_work() -> None:
+    async def main() -> None:
+        client, work, ending = Client("http.request"), Work(), asyncio.Event()
+
+        async def server_end() -> None:
+            await ending.wait()
+
+        answer = asyncio.ensure_future(until_gone(client.receive, work.run(), server_end()))
+        await client.waiting.wait()
+        assert work.outcome == "begun"
+        ending.set()
+        with pytest.raises(EndingError, match="the service is shutting down"):
+            await answer
+        assert (work.outcome, client.waits) == ("cancelled", 0)
+        assert nothing_is_left()
+
+    asyncio.run(main())
+
+
+def test_a_server_that_ends_is_noticed_behind_a_middleware_that_shows_no_client() -> None:
+    async def main() -> None:
+        async def refuse() -> Message:
+            raise RuntimeError("Unexpected message received: http.request")
+
+        with pytest.raises(EndingError):
+            await until_gone(refuse, never(), asyncio.sleep(0.05))
 
     asyncio.run(main())
