@@ -160,41 +160,50 @@ book(void *address, size_t size)
     return address;
 }
 
-/* Hooks that look at every block. */
+/* Hooks that look at every block; what is rare is apart, so that the hooks need no stack. */
 
-static void *
-tracked_malloc(void *Py_UNUSED(ctx), size_t size, PyMemAllocatorDomain domain)
+COLD static void *
+picked_malloc(size_t size, PyMemAllocatorDomain domain)
 {
     const PyMemAllocatorEx *to = original(domain);
     size_t asked = size;
-    if (spend(size) && chosen(domain, &asked)) {
-        return book(to->malloc(to->ctx, size), asked);
-    }
-    return to->malloc(to->ctx, size);
+    bool sample = chosen(domain, &asked);
+    void *block = to->malloc(to->ctx, size);
+    return sample ? book(block, asked) : block;
 }
 
-static void *
-tracked_calloc(void *Py_UNUSED(ctx), size_t count, size_t size, PyMemAllocatorDomain domain)
+COLD static void *
+picked_calloc(size_t count, size_t size, PyMemAllocatorDomain domain)
 {
     const PyMemAllocatorEx *to = original(domain);
-    size_t asked = count * size; /* PyMem_RawCalloc has made sure that it fits */
-    if (spend(asked) && chosen(domain, &asked)) {
-        return book(to->calloc(to->ctx, count, size), asked);
-    }
-    return to->calloc(to->ctx, count, size);
+    size_t asked = count * size;
+    bool sample = chosen(domain, &asked);
+    void *block = to->calloc(to->ctx, count, size);
+    return sample ? book(block, asked) : block;
 }
 
-static void *
-tracked_realloc(void *Py_UNUSED(ctx), void *block, size_t size, PyMemAllocatorDomain domain)
+COLD static void *
+picked_realloc(void *block, size_t size, PyMemAllocatorDomain domain)
 {
     const PyMemAllocatorEx *to = original(domain);
     size_t asked = size;
-    bool paid_for = block != NULL && own.paid_for == block;
+    bool sample = chosen(domain, &asked);
+    void *moved = to->realloc(to->ctx, block, size);
+    return sample ? book(moved, asked) : moved;
+}
+
+/* Of a block that may be sampled, or was paid for in OBJ or MEM. */
+COLD static void *
+known_realloc(void *block, size_t size, PyMemAllocatorDomain domain)
+{
+    const PyMemAllocatorEx *to = original(domain);
+    size_t asked = size;
+    bool paid_for = own.paid_for == block;
     own.paid_for = NULL;
     bool sample = (own.pending != 0 || !paid_for) && spend(size) && chosen(domain, &asked);
     struct live_block before;
     /* Before the call: once the block is free its address may be another thread's. */
-    bool ours = block != NULL && heap_book_may_have(block) && heap_book_take(block, &before);
+    bool ours = heap_book_may_have(block) && heap_book_take(block, &before);
     void *moved = to->realloc(to->ctx, block, size);
     if (ours) {
         int error = errno;
@@ -209,13 +218,55 @@ tracked_realloc(void *Py_UNUSED(ctx), void *block, size_t size, PyMemAllocatorDo
     return sample ? book(moved, asked) : moved;
 }
 
-static void
+COLD static void
+known_free(void *block, PyMemAllocatorDomain domain)
+{
+    int error = errno;
+    heap_book_free(block);
+    errno = error;
+    const PyMemAllocatorEx *to = original(domain);
+    to->free(to->ctx, block);
+}
+
+static inline void *
+tracked_malloc(void *Py_UNUSED(ctx), size_t size, PyMemAllocatorDomain domain)
+{
+    if (spend(size)) {
+        return picked_malloc(size, domain);
+    }
+    const PyMemAllocatorEx *to = original(domain);
+    return to->malloc(to->ctx, size);
+}
+
+static inline void *
+tracked_calloc(void *Py_UNUSED(ctx), size_t count, size_t size, PyMemAllocatorDomain domain)
+{
+    if (spend(count * size)) { /* PyMem_RawCalloc has made sure that it fits */
+        return picked_calloc(count, size, domain);
+    }
+    const PyMemAllocatorEx *to = original(domain);
+    return to->calloc(to->ctx, count, size);
+}
+
+static inline void *
+tracked_realloc(void *Py_UNUSED(ctx), void *block, size_t size, PyMemAllocatorDomain domain)
+{
+    if (block != NULL && unlikely(own.paid_for == block || heap_book_may_have(block))) {
+        return known_realloc(block, size, domain);
+    }
+    if (spend(size)) {
+        return picked_realloc(block, size, domain);
+    }
+    const PyMemAllocatorEx *to = original(domain);
+    return to->realloc(to->ctx, block, size);
+}
+
+static inline void
 tracked_free(void *Py_UNUSED(ctx), void *block, PyMemAllocatorDomain domain)
 {
     if (unlikely(heap_book_may_have(block))) {
-        int error = errno;
-        heap_book_free(block);
-        errno = error;
+        known_free(block, domain);
+        return;
     }
     const PyMemAllocatorEx *to = original(domain);
     to->free(to->ctx, block);
