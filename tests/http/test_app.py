@@ -31,7 +31,7 @@ def client_of(app: ASGIApp, peer: tuple[str, int] = LOCAL) -> TestClient:
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
     """A client of an application that serves an agent of its own, heap included."""
-    agent = Agent(Config(stack_hz=200, heap_sample_bytes=1))  # every block is a sample
+    agent = Agent(Config(stack_hz=200, heap_sample_bytes=4096))
     agent.start()
     with client_of(make_asgi_app(agent)) as client:
         yield client

@@ -106,7 +106,7 @@ gc.disable()
 drained = []
 heap = TracemallocHeap(FrameNames(), max_frames=128)
 for make, count in (
-    (small_objects, 1_000_000), (large_bytes, 50), (dicts, 50_000), (nested, 20_000)
+    (small_objects, 300_000), (large_bytes, 20), (dicts, 50_000), (nested, 20_000)
 ):
     kept = [None] * count
     heap.start()
@@ -131,7 +131,7 @@ def test_known_live_sets_are_right_to_the_byte_and_gone_when_freed(tmp_path: Pat
     assert [name for name, *_ in results] == ["small_objects", "large_bytes", "dicts", "nested"]
     for name, measured, expected, left in results:
         assert (name, measured) == (name, expected)
-        assert int(expected) > 5_000_000
+        assert int(expected) > 2_000_000
         # What was freed last of the containers stays behind in the free lists.
         assert int(left) <= (int(expected) // 100 if name in ("dicts", "nested") else 0)
 
@@ -142,7 +142,10 @@ def test_blocks_are_attributed_to_the_line_that_allocates(heap: TracemallocHeap)
     (row,) = [row for row in rows(heap.snapshot(), f"{HERE}.keep_more") if row.values[3] > 100_000]
     assert row.stack[0].filename == __file__
     assert row.stack[0].line == keep_more.__code__.co_firstlineno + 2
-    assert row.values[2:] == (1000, 128_000)
+    # What the collector's callbacks of others allocate there is at most a block or two.
+    objects, space = row.values[2:]
+    assert 1000 <= objects <= 1002
+    assert 128_000 <= space < 129_000
 
 
 def test_the_stack_is_whole_and_leaf_first(heap: TracemallocHeap) -> None:
