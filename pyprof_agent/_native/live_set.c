@@ -72,11 +72,12 @@ live_set_take(struct live_set *set, const void *address, struct live_block *bloc
 {
     size_t mask = set->slots - 1;
     size_t slot = home(set, (uintptr_t)address);
-    while (set->blocks[slot].address != (uintptr_t)address) {
-        if (set->blocks[slot].address == 0) {
-            return false;
-        }
+    /* An empty slot ends the search first: NULL, which anybody may free, looks like one. */
+    while (set->blocks[slot].address != 0 && set->blocks[slot].address != (uintptr_t)address) {
         slot = (slot + 1) & mask;
+    }
+    if (set->blocks[slot].address == 0) {
+        return false;
     }
     *block = set->blocks[slot];
     set->count--;

@@ -57,6 +57,7 @@ test_live_set(uint32_t stride)
             CHECK(live_set_add(&set, model[i]));
             count++;
         }
+        CHECK(!live_set_take(&set, NULL, &block)); /* which looks like an empty slot */
         CHECK(set.count == count);
     }
     for (uint32_t i = 0; i < ADDRESSES; i++) {
