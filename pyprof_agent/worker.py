@@ -76,7 +76,8 @@ class Worker:
     async def run(self, function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """The result of `function` with these arguments, or what it raises.
 
-        A call that is cancelled before its turn is skipped.
+        A call that is cancelled before its turn is skipped. Once the main thread has ended
+        CPython 3.12.0 to 3.12.2 start no thread: if there is none yet, the loop has to wait.
 
         Raises NotRunningError after `end()`, RuntimeError if no thread can be started.
         """
@@ -85,8 +86,13 @@ class Worker:
         with self._lock:
             if self._ended:
                 raise NotRunningError("the agent has been stopped")
-            if self._thread is None:
-                self._launch()
+            try:
+                if self._thread is None:
+                    self._launch()
+            except RuntimeError as error:
+                if "interpreter shutdown" not in str(error):
+                    raise
+                return function(*args, **kwargs)
             self._unfinished += 1
             self._jobs.put(_Job(partial(function, *args, **kwargs), future, loop))
         return await future
