@@ -436,15 +436,17 @@ import random
 from pyprof_agent.sources.heap_native import NativeHeap
 from pyprof_agent.sources.naming import FrameNames
 
-def branch(bits, depth):
+# Takes its turns from bytes, whose items are there already: an integer that it made would be in
+# use for good from 3.14 on, in the interpreter's list of free ones.
+def branch(turns, depth):
     if depth == 0:
         return bytes(1000)
-    if bits & 1:
-        return branch(bits >> 1, depth - 1)
-    return branch(bits >> 1, depth - 1)
+    if turns[depth] & 1:
+        return branch(turns, depth - 1)
+    return branch(turns, depth - 1)
 
 def many(count):
-    return [branch(random.getrandbits(120), 120) for _ in range(count)]
+    return [branch(random.randbytes(121), 120) for _ in range(count)]
 
 def row(profile, function):
     rows = [s.values for s in profile.samples if s.stack[0].function == function]
@@ -461,7 +463,7 @@ STACKS_WITHOUT_END = (
 own_bytes = []
 for _ in range(5):
     for _ in range(4000):
-        branch(random.getrandbits(120), 120)
+        branch(random.randbytes(121), 120)
     own_bytes.append(heap.stats()["own_bytes"])
 stats, profile = heap.stats(), heap.snapshot()
 overflow = row(profile, "<too many stacks>")
@@ -482,12 +484,11 @@ STACKS_THAT_MAKE_ROOM = (
     MANY_STACKS
     + """
 def keep():
-    kept = [None] * 100
-    for place in range(100):
-        kept[place] = bytes(20_000)
-    return kept
+    return bytes(20_000)
 
-kept = keep()
+kept = [None] * 100
+for place in range(100):
+    kept[place] = keep()
 many(2000)
 other.snapshot()
 before = heap.snapshot()
