@@ -8,6 +8,7 @@ import importlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ParamSpec, TypeVar
 
 from pyprof_agent import forks
@@ -50,6 +51,7 @@ class _Kind:
     snapshot: Callable[[], Profile]
     finish: Callable[[Profile], Profile] = lambda profile: profile
     subtract: Callable[[Profile, Profile], Profile] = subtract
+    past: Callable[[float], Profile] | None = None
 
 
 class Agent:
@@ -77,10 +79,14 @@ class Agent:
             self._kinds["heap"] = _Kind(heap, heap.snapshot, subtract=heap.window)
             self._kinds["allocs"] = _Kind(heap, heap.snapshot, _show_allocations, heap.window)
         if self.config.stacks:
-            stacks = stack_engine(self.config, names)
+            stacks, reason = stack_engine(self.config, names)
+            if reason:
+                self._fallbacks["stacks"] = reason
             self._sources["stacks"] = stacks
-            self._kinds["profile"] = _Kind(stacks, stacks.snapshot, stack_counters.cpu_profile)
-            self._kinds["wall"] = _Kind(stacks, stacks.snapshot, stack_counters.wall_profile)
+            cpu = partial(stack_counters.cpu_profile, exact_hits=stacks.exact_hits)
+            wall = stack_counters.wall_profile
+            self._kinds["profile"] = _Kind(stacks, stacks.snapshot, cpu, past=stacks.past)
+            self._kinds["wall"] = _Kind(stacks, stacks.snapshot, wall, past=stacks.past)
         self._kinds["goroutine"] = _Kind(self._tasks, self._tasks.snapshot)
         self._kinds["threadcreate"] = _Kind(self._tasks, self._tasks.threads)
         self._worker: Worker | None = None  # there while the agent runs

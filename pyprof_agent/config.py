@@ -18,6 +18,8 @@ _RUN_PROCESS = "PYPROF_AGENT_RUN_PROCESS"
 HEAP_ENGINES = ("auto", "native", "tracemalloc")
 STACK_ENGINES = ("auto", "native", "python")
 
+_FRACTIONS = ("stack_hz", "stack_max_cpu")
+
 _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("0", "false", "no", "off")
 
@@ -32,7 +34,10 @@ class Config:
     stack_engine: `auto`, `native` or `python`
     heap_sample_bytes: mean number of bytes allocated between two samples (native engine)
     stack_hz: how often a second stacks are looked at; None is the engine's own default
+    stack_max_cpu: share of one core that looking at stacks may cost: where it would cost more they
+        are looked at less often
     max_frames: frames kept of a stack, counted from the leaf
+    look_back: seconds that one can look back for, in ten-second steps (native engine); 0 keeps none
 
     Raises ConfigError for a value that cannot be used.
     """
@@ -43,7 +48,9 @@ class Config:
     stack_engine: str = "auto"
     heap_sample_bytes: int = 524288
     stack_hz: float | None = None
+    stack_max_cpu: float = 0.01
     max_frames: int = 128
+    look_back: int = 600
 
     def __post_init__(self) -> None:
         for name in ("heap", "stacks"):
@@ -56,6 +63,8 @@ class Config:
         _check_range("max_frames", self.max_frames, 1, 1024, whole=True)
         if self.stack_hz is not None:
             _check_range("stack_hz", self.stack_hz, 0.1, 1000, whole=False)
+        _check_range("stack_max_cpu", self.stack_max_cpu, 0.0001, 1, whole=False)
+        _check_range("look_back", self.look_back, 0, 86400, whole=True)
 
     @classmethod
     def load(
@@ -186,9 +195,9 @@ def _parse(name: str, text: str) -> object:
     if name in ("heap_engine", "stack_engine"):
         return text.strip().lower()
     try:
-        return float(text) if name == "stack_hz" else int(text)
+        return float(text) if name in _FRACTIONS else int(text)
     except ValueError:
-        kind = "number" if name == "stack_hz" else "whole number"
+        kind = "number" if name in _FRACTIONS else "whole number"
         raise _wrong(variable, text, f"use a {kind}") from None
 
 

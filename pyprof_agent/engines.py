@@ -7,7 +7,7 @@ from typing import Protocol
 from pyprof_agent.config import Config
 from pyprof_agent.errors import ConfigError
 from pyprof_agent.profile import Profile
-from pyprof_agent.sources import heap_native
+from pyprof_agent.sources import heap_native, stacks_native
 from pyprof_agent.sources.heap_tracemalloc import TracemallocHeap
 from pyprof_agent.sources.naming import FrameNames
 from pyprof_agent.sources.stacks_python import DEFAULT_HZ, PythonStacks
@@ -17,7 +17,10 @@ class Source(Protocol):
     """What every engine has."""
 
     name: str
-    generation: int  # another number once its counters have begun anew
+
+    @property
+    def generation(self) -> int:
+        """Another number once its counters have begun anew."""
 
     def start(self) -> None: ...
     def stop(self) -> None: ...
@@ -32,6 +35,15 @@ class HeapSource(Source, Protocol):
 
     def window(self, later: Profile, earlier: Profile) -> Profile:
         """What changed between two snapshots."""
+
+
+class StackSource(Source, Protocol):
+    """What a stack engine has besides."""
+
+    exact_hits: bool  # see stack_counters.cpu_profile
+
+    def past(self, seconds: float) -> Profile:
+        """What `snapshot()` would have given so many seconds ago."""
 
 
 def heap_engine(config: Config, names: FrameNames) -> tuple[HeapSource, str]:
@@ -53,15 +65,25 @@ def heap_engine(config: Config, names: FrameNames) -> tuple[HeapSource, str]:
     return engine, ""
 
 
-def stack_engine(config: Config, names: FrameNames) -> Source:
-    """The stack engine.
+def stack_engine(config: Config, names: FrameNames) -> tuple[StackSource, str]:
+    """The stack engine, and why it is not the native one where that was not ruled out.
 
-    Raises ConfigError where the native engine is asked for.
+    Raises ConfigError where the native engine is asked for and cannot be used.
     """
-    if config.stack_engine == "native":
+    reason = "" if config.stack_engine == "python" else stacks_native.unusable()
+    if reason and config.stack_engine == "native":
         raise ConfigError(
-            "stack_engine is 'native'; this build has no native stack engine, "
-            "use 'auto' or 'python'"
+            f"stack_engine is 'native'; the native stack engine cannot be used: {reason}. "
+            "Use 'auto' or 'python'"
         )
-    hz = DEFAULT_HZ if config.stack_hz is None else config.stack_hz
-    return PythonStacks(names, max_frames=config.max_frames, hz=hz)
+    if reason or config.stack_engine == "python":
+        hz = DEFAULT_HZ if config.stack_hz is None else config.stack_hz
+        return PythonStacks(names, max_frames=config.max_frames, hz=hz), reason
+    engine = stacks_native.NativeStacks(
+        names,
+        hz=stacks_native.DEFAULT_HZ if config.stack_hz is None else config.stack_hz,
+        max_cpu=config.stack_max_cpu,
+        max_frames=config.max_frames,
+        look_back=config.look_back,
+    )
+    return engine, ""

@@ -18,9 +18,10 @@ from pyprof_agent.doctor import examine
 from pyprof_agent.http.index import DESCRIPTIONS
 from pyprof_agent.process import RECORDING
 from pyprof_agent.profile import Frame
-from pyprof_agent.sources.heap_native import NO_GIL, NO_PYTHON, NativeHeap
+from pyprof_agent.sources.heap_native import NativeHeap
 from pyprof_agent.sources.heap_tracemalloc import AGENT, TracemallocHeap
 from pyprof_agent.sources.naming import TRUNCATED, FrameNames
+from pyprof_agent.sources.native_sampler import NO_GIL, NO_PYTHON
 from pyprof_agent.sources.stack_counters import OVERFLOW
 from tests.support import EXAMPLES, ROOT
 

@@ -55,7 +55,7 @@ heap_book_unlock_in_child(void)
 }
 
 static uint32_t
-marker_node(uint32_t parent, enum heap_marker marker)
+marker_node(uint32_t parent, enum stack_marker marker)
 {
     bool made;
     return stack_table_intern(&book.stacks, parent, NULL, (int32_t)marker, &made);
@@ -91,7 +91,7 @@ heap_book_open(double mean, int max_frames)
         book.run++;
         book.mean = mean;
         book.max_frames = max_frames;
-        book.overflow_node = marker_node(STACK_ROOT, HEAP_MARKER_OVERFLOW);
+        book.overflow_node = marker_node(STACK_ROOT, MARKER_OVERFLOW);
     }
     else {
         release();
@@ -122,14 +122,14 @@ own_node(void)
 {
     const PyThreadState *thread = frames_own_thread();
     if (thread == NULL) {
-        return marker_node(STACK_ROOT, HEAP_MARKER_NO_GIL);
+        return marker_node(STACK_ROOT, MARKER_NO_GIL);
     }
     bool cut;
     int count = frames_collect(thread, book.positions, book.max_frames, &cut);
     if (count == 0) {
-        return marker_node(STACK_ROOT, HEAP_MARKER_NO_FRAME);
+        return marker_node(STACK_ROOT, MARKER_NO_FRAME);
     }
-    uint32_t node = cut ? marker_node(STACK_ROOT, HEAP_MARKER_CUT) : STACK_ROOT;
+    uint32_t node = cut ? marker_node(STACK_ROOT, MARKER_CUT) : STACK_ROOT;
     while (count > 0 && node != STACK_NONE) {
         const struct position *position = &book.positions[--count];
         bool made;
@@ -306,26 +306,23 @@ heap_book_free_all(void)
 }
 
 bool
-heap_book_copy(struct heap_snapshot *snapshot)
+heap_book_copy(struct snapshot *snapshot)
 {
     heap_book_lock();
-    size_t nodes = book.stacks.count * sizeof *snapshot->nodes;
-    size_t buckets = book.bucket_count * sizeof *snapshot->buckets;
-    snapshot->node_count = book.stacks.count;
-    snapshot->bucket_count = book.bucket_count;
-    snapshot->nodes = malloc(nodes + 1);
-    snapshot->buckets = malloc(buckets + 1);
-    bool copied = snapshot->nodes != NULL && snapshot->buckets != NULL;
-    if (copied && nodes > 0) {
-        memcpy(snapshot->nodes, book.stacks.nodes, nodes);
-    }
-    if (copied && buckets > 0) {
-        memcpy(snapshot->buckets, book.buckets, buckets);
+    bool copied = snapshot_init(snapshot, &book.stacks, book.bucket_count, 4);
+    for (uint32_t i = 0; copied && i < book.bucket_count; i++) {
+        const struct heap_bucket *bucket = &book.buckets[i];
+        snapshot->rows[i] = (struct snapshot_row){
+            .values = {
+                bucket->alloc_objects / HEAP_OBJECT_UNIT,
+                bucket->alloc_bytes / HEAP_BYTE_UNIT,
+                (bucket->alloc_objects - bucket->free_objects) / HEAP_OBJECT_UNIT,
+                (bucket->alloc_bytes - bucket->free_bytes) / HEAP_BYTE_UNIT,
+            },
+            .node = bucket->node,
+        };
     }
     heap_book_unlock();
-    if (!copied) {
-        heap_snapshot_free(snapshot);
-    }
     return copied;
 }
 
@@ -387,7 +384,7 @@ move_buckets(struct compaction *to)
 {
     bool made;
     struct heap_bucket overflow = {
-        .node = stack_table_intern(&to->stacks, STACK_ROOT, NULL, HEAP_MARKER_OVERFLOW, &made)};
+        .node = stack_table_intern(&to->stacks, STACK_ROOT, NULL, MARKER_OVERFLOW, &made)};
     to->node_of[book.overflow_node] = overflow.node;
     to->bucket_count = 1; /* the overflow's is the first */
     for (uint32_t i = 0; i < book.bucket_count; i++) {
@@ -478,14 +475,6 @@ heap_book_compact(void)
     }
     compaction_free(&to);
     return done;
-}
-
-void
-heap_snapshot_free(struct heap_snapshot *snapshot)
-{
-    free(snapshot->nodes);
-    free(snapshot->buckets);
-    *snapshot = (struct heap_snapshot){0};
 }
 
 struct heap_stats

@@ -3,20 +3,12 @@
 #define PYPROF_HEAP_BOOK_H
 
 #include "live_set.h"
-#include "stack_table.h"
+#include "snapshot.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-/* Nodes of the book's table without code, by their `instruction`. */
-enum heap_marker {
-    HEAP_MARKER_CUT = 1,      /* root of a stack that was deeper than max_frames */
-    HEAP_MARKER_NO_GIL = 2,   /* allocated by a thread that did not hold the GIL */
-    HEAP_MARKER_NO_FRAME = 3, /* allocated outside of any Python function */
-    HEAP_MARKER_OVERFLOW = 4, /* stacks that came after the table was full */
-};
 
 #define HEAP_MAX_FRAMES 1024
 #define HEAP_MAX_NODES (1u << 19) /* 36 MB in all when full, at most */
@@ -35,18 +27,11 @@ struct heap_bucket {
     uint32_t node;
 };
 
-struct heap_snapshot {
-    struct stack_node *nodes; /* codes are borrowed, from a book that is open */
-    struct heap_bucket *buckets;
-    uint32_t node_count;
-    uint32_t bucket_count;
-};
-
 struct heap_stats {
     uint64_t samples;    /* blocks sampled */
     uint64_t live;       /* of them alive */
     uint64_t dropped;    /* not booked: no memory */
-    uint64_t overflowed; /* booked on HEAP_MARKER_OVERFLOW */
+    uint64_t overflowed; /* booked on MARKER_OVERFLOW */
     uint64_t folded;     /* stacks whose counters went there */
     uint64_t stacks;
     uint64_t nodes;
@@ -76,13 +61,13 @@ void heap_book_put_back(struct live_block block);
 void heap_book_free_all(void);
 
 /* If the table is nearly full and most stacks have nothing alive, these give up their places: what
-   they have counted goes to HEAP_MARKER_OVERFLOW. True if so; all nodes and buckets have other
+   they have counted goes to MARKER_OVERFLOW. True if so; all nodes and buckets have other
    numbers then. Called with the GIL held, for some 100 ms. */
 bool heap_book_compact(void);
 
-/* A copy of everything; false without memory. */
-bool heap_book_copy(struct heap_snapshot *snapshot);
-void heap_snapshot_free(struct heap_snapshot *snapshot);
+/* A copy of everything; false without memory. Values: objects and bytes, allocated and in use, rounded
+   down, once and at the end, as Go does. */
+bool heap_book_copy(struct snapshot *snapshot);
 
 struct heap_stats heap_book_stats(void);
 

@@ -1,10 +1,21 @@
 /* The binding: arguments in, tuples out; no logic. */
 
 #include "frames.h"
+#include "guarded.h"
 #include "heap_book.h"
 #include "heap_sampler.h"
+#include "snapshot_object.h"
+#include "stack_sampler.h"
 
-#define SNAPSHOT_NAME "pyprof_agent._native._core.snapshot"
+static PyObject *
+none_or_error(const char *problem)
+{
+    if (problem != NULL) {
+        PyErr_SetString(PyExc_RuntimeError, problem);
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
 
 static PyObject *
 heap_start(PyObject *Py_UNUSED(module), PyObject *args)
@@ -22,12 +33,7 @@ heap_start(PyObject *Py_UNUSED(module), PyObject *args)
         PyErr_SetString(PyExc_RuntimeError, "the heap sampler runs already");
         return NULL;
     }
-    const char *problem = heap_sampler_start(mean, max_frames);
-    if (problem != NULL) {
-        PyErr_SetString(PyExc_RuntimeError, problem);
-        return NULL;
-    }
-    Py_RETURN_NONE;
+    return none_or_error(heap_sampler_start(mean, max_frames));
 }
 
 static PyObject *
@@ -43,193 +49,25 @@ heap_repair(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
     return PyBool_FromLong(heap_sampler_repair());
 }
 
-/* A copy of the books. It has references to the code objects of the nodes from `first_node` on, so
-   that these can be listed even if the sampler is stopped meanwhile. */
-struct held_snapshot {
-    struct heap_snapshot copy;
-    Py_ssize_t first_node;
-};
-
-static void
-destroy_snapshot(PyObject *capsule)
-{
-    struct held_snapshot *held = PyCapsule_GetPointer(capsule, SNAPSHOT_NAME);
-    for (Py_ssize_t i = held->first_node; i < (Py_ssize_t)held->copy.node_count; i++) {
-        Py_XDECREF((PyObject *)held->copy.nodes[i].code);
-    }
-    heap_snapshot_free(&held->copy);
-    PyMem_Free(held);
-}
-
-static PyObject *
-heap_snapshot(PyObject *Py_UNUSED(module), PyObject *arg)
-{
-    Py_ssize_t first_node = PyNumber_AsSsize_t(arg, PyExc_OverflowError);
-    if (first_node == -1 && PyErr_Occurred()) {
-        return NULL;
-    }
-    if (first_node < 0) {
-        return PyErr_Format(PyExc_ValueError, "the first node is %zd; use 0 or more", first_node);
-    }
-    struct held_snapshot *held = PyMem_Calloc(1, sizeof *held);
-    if (held == NULL) {
-        return PyErr_NoMemory();
-    }
-    held->first_node = first_node;
-    PyObject *capsule = PyCapsule_New(held, SNAPSHOT_NAME, destroy_snapshot);
-    if (capsule == NULL) {
-        PyMem_Free(held);
-        return NULL;
-    }
-    /* To make an object may run any code, even stop the sampler; from here on none is made until
-       the references are taken. */
-    if (!heap_book_copy(&held->copy)) {
-        Py_DECREF(capsule);
-        return PyErr_NoMemory();
-    }
-    for (Py_ssize_t i = first_node; i < (Py_ssize_t)held->copy.node_count; i++) {
-        Py_XINCREF((PyObject *)held->copy.nodes[i].code);
-    }
-    return Py_BuildValue("(NII)", capsule, held->copy.node_count, held->copy.bucket_count);
-}
-
-/* Cut `*stop` down to `count`; false, with an error, if the range begins outside. */
 static bool
-clip(Py_ssize_t lowest, Py_ssize_t start, Py_ssize_t *stop, Py_ssize_t count)
+take_heap(struct snapshot *snapshot, void *Py_UNUSED(context))
 {
-    if (*stop > count) {
-        *stop = count;
-    }
-    if (start < lowest || start > *stop) {
-        PyErr_Format(PyExc_ValueError, "there are %zd to %zd, not %zd to %zd", lowest, count, start,
-                     *stop);
-        return false;
-    }
-    return true;
+    return heap_book_copy(snapshot);
 }
 
 static PyObject *
-heap_nodes(PyObject *Py_UNUSED(module), PyObject *args)
+heap_snapshot(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    PyObject *capsule;
-    Py_ssize_t start;
-    Py_ssize_t stop;
-    if (!PyArg_ParseTuple(args, "Onn:heap_nodes", &capsule, &start, &stop)) {
+    Py_ssize_t first_node;
+    if (!PyArg_ParseTuple(args, "n:heap_snapshot", &first_node)) {
         return NULL;
     }
-    const struct held_snapshot *held = PyCapsule_GetPointer(capsule, SNAPSHOT_NAME);
-    if (held == NULL || !clip(held->first_node, start, &stop, held->copy.node_count)) {
+    PyObject *capsule = snapshot_object(first_node, take_heap, NULL);
+    if (capsule == NULL) {
         return NULL;
     }
-    PyObject *codes = PyList_New(stop - start);
-    PyObject *instructions = PyList_New(stop - start);
-    for (Py_ssize_t i = 0; codes != NULL && instructions != NULL && i < stop - start; i++) {
-        const struct stack_node *node = &held->copy.nodes[start + i];
-        PyObject *instruction = PyLong_FromLong(node->instruction);
-        if (instruction == NULL) {
-            Py_CLEAR(codes);
-            break;
-        }
-        PyList_SET_ITEM(instructions, i, instruction);
-        PyList_SET_ITEM(codes, i, Py_NewRef(node->code ? (PyObject *)node->code : Py_None));
-    }
-    if (codes == NULL || instructions == NULL) {
-        Py_XDECREF(codes);
-        Py_XDECREF(instructions);
-        return NULL;
-    }
-    return Py_BuildValue("(NN)", codes, instructions);
-}
-
-/* The stack of a row as a tuple of frames, leaf first. */
-static PyObject *
-make_stack(const struct heap_snapshot *snapshot, const struct heap_bucket *bucket,
-           PyObject *frames)
-{
-    uint32_t leaf = bucket->node;
-    Py_ssize_t depth = 0;
-    for (uint32_t node = leaf; node != STACK_ROOT; node = snapshot->nodes[node].parent) {
-        depth++;
-    }
-    PyObject *stack = PyTuple_New(depth);
-    if (stack == NULL) {
-        return NULL;
-    }
-    Py_ssize_t i = 0;
-    for (uint32_t node = leaf; node != STACK_ROOT; node = snapshot->nodes[node].parent) {
-        if ((Py_ssize_t)node >= PyList_GET_SIZE(frames)) {
-            Py_DECREF(stack);
-            return PyErr_Format(PyExc_IndexError, "node %u has no frame", node);
-        }
-        PyTuple_SET_ITEM(stack, i++, Py_NewRef(PyList_GET_ITEM(frames, node)));
-    }
-    return stack;
-}
-
-/* The numbers of a stack, rounded down, once and at the end, as Go does. */
-static PyObject *
-make_values(const struct heap_snapshot *Py_UNUSED(snapshot), const struct heap_bucket *bucket,
-            PyObject *Py_UNUSED(frames))
-{
-    const uint64_t values[4] = {
-        bucket->alloc_objects / HEAP_OBJECT_UNIT,
-        bucket->alloc_bytes / HEAP_BYTE_UNIT,
-        (bucket->alloc_objects - bucket->free_objects) / HEAP_OBJECT_UNIT,
-        (bucket->alloc_bytes - bucket->free_bytes) / HEAP_BYTE_UNIT,
-    };
-    PyObject *numbers = PyTuple_New(4);
-    for (Py_ssize_t i = 0; numbers != NULL && i < 4; i++) {
-        PyObject *number = PyLong_FromUnsignedLongLong(values[i]);
-        if (number == NULL) {
-            Py_CLEAR(numbers);
-            break;
-        }
-        PyTuple_SET_ITEM(numbers, i, number);
-    }
-    return numbers;
-}
-
-typedef PyObject *(*make_row)(const struct heap_snapshot *, const struct heap_bucket *,
-                              PyObject *frames);
-
-/* What `make` makes of each row from start to stop; the arguments are those, after the snapshot,
-   and then the frames if the format has them. */
-static PyObject *
-list_rows(PyObject *args, const char *format, make_row make)
-{
-    PyObject *capsule;
-    Py_ssize_t start;
-    Py_ssize_t stop;
-    PyObject *frames = NULL;
-    if (!PyArg_ParseTuple(args, format, &capsule, &start, &stop, &PyList_Type, &frames)) {
-        return NULL;
-    }
-    const struct held_snapshot *held = PyCapsule_GetPointer(capsule, SNAPSHOT_NAME);
-    if (held == NULL || !clip(0, start, &stop, held->copy.bucket_count)) {
-        return NULL;
-    }
-    PyObject *rows = PyList_New(stop - start);
-    for (Py_ssize_t i = start; rows != NULL && i < stop; i++) {
-        PyObject *row = make(&held->copy, &held->copy.buckets[i], frames);
-        if (row == NULL) {
-            Py_CLEAR(rows);
-            break;
-        }
-        PyList_SET_ITEM(rows, i - start, row);
-    }
-    return rows;
-}
-
-static PyObject *
-heap_stacks(PyObject *Py_UNUSED(module), PyObject *args)
-{
-    return list_rows(args, "OnnO!:heap_stacks", make_stack);
-}
-
-static PyObject *
-heap_values(PyObject *Py_UNUSED(module), PyObject *args)
-{
-    return list_rows(args, "Onn:heap_values", make_values);
+    const struct snapshot *snapshot = snapshot_of(capsule);
+    return Py_BuildValue("(NII)", capsule, snapshot->node_count, snapshot->row_count);
 }
 
 static PyObject *
@@ -282,17 +120,184 @@ own_stack(PyObject *Py_UNUSED(module), PyObject *arg)
     return list;
 }
 
+static PyObject *
+stack_start(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    struct stack_settings settings;
+    if (!PyArg_ParseTuple(args, "ddiI:stack_start", &settings.hz, &settings.max_cpu,
+                          &settings.max_frames, &settings.look_back_seconds)) {
+        return NULL;
+    }
+    if (!(settings.hz > 0 && settings.hz <= 10000 && settings.max_cpu > 0 && settings.max_cpu <= 1)
+        || settings.max_frames < 1 || settings.max_frames > STACK_MAX_FRAMES
+        || settings.look_back_seconds > STACK_MAX_SECONDS) {
+        return PyErr_Format(PyExc_ValueError,
+                            "use up to 10000 Hz, a share of up to 1, 1 to %d frames, up to %u s",
+                            STACK_MAX_FRAMES, STACK_MAX_SECONDS);
+    }
+    if (stack_sampler_running()) {
+        PyErr_SetString(PyExc_RuntimeError, "the stack sampler runs already");
+        return NULL;
+    }
+    return none_or_error(stack_sampler_start(&settings));
+}
+
+static PyObject *
+stack_stop(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
+{
+    stack_sampler_stop();
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+stack_pause(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
+{
+    stack_sampler_pause();
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+stack_resume(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
+{
+    return none_or_error(stack_sampler_resume());
+}
+
+struct stacks_wanted {
+    struct stack_snapshot *taken;
+    long long moment; /* -1: now */
+};
+
+static bool
+take_stacks(struct snapshot *snapshot, void *context)
+{
+    const struct stacks_wanted *wanted = context;
+    bool copied = wanted->moment < 0 ? stack_sampler_copy(wanted->taken)
+                                     : stack_book_copy_of(wanted->taken, wanted->moment);
+    *snapshot = wanted->taken->books;
+    return copied;
+}
+
+static PyObject *
+list_threads(const struct stack_snapshot *snapshot)
+{
+    PyObject *threads = PyList_New(snapshot->thread_count);
+    for (uint32_t i = 0; threads != NULL && i < snapshot->thread_count; i++) {
+        const struct stack_thread *thread = &snapshot->threads[i];
+        PyObject *facts = Py_BuildValue("(IKKNK)", thread->number, thread->ident, thread->native_id,
+                                        PyBool_FromLong(thread->alive), thread->cpu);
+        if (facts == NULL) {
+            Py_CLEAR(threads);
+            break;
+        }
+        PyList_SET_ITEM(threads, i, facts);
+    }
+    return threads;
+}
+
+static PyObject *
+stack_snapshot(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    Py_ssize_t first_node;
+    struct stacks_wanted wanted;
+    if (!PyArg_ParseTuple(args, "nL:stack_snapshot", &first_node, &wanted.moment)) {
+        return NULL;
+    }
+    if (wanted.moment >= 0 && !stack_book_looks_back()) {
+        PyErr_SetString(PyExc_LookupError, "nothing is kept to look back at");
+        return NULL;
+    }
+    wanted.taken = PyMem_Calloc(1, sizeof *wanted.taken);
+    if (wanted.taken == NULL) {
+        return PyErr_NoMemory();
+    }
+    PyObject *result = NULL;
+    PyObject *capsule = snapshot_object(first_node, take_stacks, &wanted);
+    if (capsule != NULL) {
+        result = Py_BuildValue("(NIINLLKK)", capsule, wanted.taken->books.node_count,
+                               wanted.taken->books.row_count, list_threads(wanted.taken),
+                               (long long)wanted.taken->started, (long long)wanted.taken->taken,
+                               wanted.taken->clocks.process, wanted.taken->clocks.sampler);
+    }
+    PyMem_Free(wanted.taken);
+    return result;
+}
+
+static PyObject *
+stack_stats(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
+{
+    struct stack_stats stats = stack_book_stats();
+    struct stack_cost cost = stack_sampler_cost();
+    return Py_BuildValue(
+        "{sK sK sK sK sK sK sK sK sK sO}",
+        "ticks", stats.ticks,
+        "unreadable", stats.unreadable,
+        "retried", stats.retried,
+        "overflowed", stats.overflowed,
+        "stacks", stats.rows,
+        "frames", stats.nodes,
+        "own_bytes", stats.bytes,
+        "cpu", cost.cpu,
+        "period", cost.period,
+        "slowed", cost.slowed ? Py_True : Py_False);
+}
+
+/* Where a frame of the calling thread is, as own_stack has it; None for one that is not shown. */
+static PyObject *
+show(const struct walk_frame *frame)
+{
+    if (frame->code == NULL || !PyCode_Check(frame->code)
+        || (!frame->generator
+            && frame->instruction < ((PyCodeObject *)frame->code)->_co_firsttraceable
+                                        * (int)sizeof(_Py_CODEUNIT))) {
+        Py_RETURN_NONE;
+    }
+    return Py_BuildValue("(Oi)", frame->code, (int)frame->instruction);
+}
+
+static PyObject *
+own_stack_walked(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
+{
+    const char *problem = guarded_problem();
+    if (problem != NULL) {
+        PyErr_SetString(PyExc_OSError, problem);
+        return NULL;
+    }
+    struct walk walk;
+    if (!walk_init(&walk, STACK_MAX_FRAMES)) {
+        return PyErr_NoMemory();
+    }
+    int count = stack_sampler_try(&walk);
+    PyObject *list = PyList_New(0);
+    for (int i = 0; list != NULL && i < count; i++) {
+        PyObject *pair = show(&walk.frames[i]);
+        if (pair == NULL || (pair != Py_None && PyList_Append(list, pair) < 0)) {
+            Py_CLEAR(list);
+        }
+        Py_XDECREF(pair);
+    }
+    walk_free(&walk);
+    return list;
+}
+
 static PyMethodDef methods[] = {
     {"heap_start", heap_start, METH_VARARGS, NULL},
     {"heap_stop", heap_stop, METH_NOARGS, NULL},
     {"heap_repair", heap_repair, METH_NOARGS, NULL},
-    {"heap_snapshot", heap_snapshot, METH_O, NULL},
-    {"heap_nodes", heap_nodes, METH_VARARGS, NULL},
-    {"heap_stacks", heap_stacks, METH_VARARGS, NULL},
-    {"heap_values", heap_values, METH_VARARGS, NULL},
+    {"heap_snapshot", heap_snapshot, METH_VARARGS, NULL},
     {"heap_compact", heap_compact, METH_NOARGS, NULL},
     {"heap_stats", heap_stats, METH_NOARGS, NULL},
+    {"stack_start", stack_start, METH_VARARGS, NULL},
+    {"stack_stop", stack_stop, METH_NOARGS, NULL},
+    {"stack_pause", stack_pause, METH_NOARGS, NULL},
+    {"stack_resume", stack_resume, METH_NOARGS, NULL},
+    {"stack_snapshot", stack_snapshot, METH_VARARGS, NULL},
+    {"stack_stats", stack_stats, METH_NOARGS, NULL},
+    {"snapshot_nodes", snapshot_nodes, METH_VARARGS, NULL},
+    {"snapshot_stacks", snapshot_stacks, METH_VARARGS, NULL},
+    {"snapshot_values", snapshot_values, METH_VARARGS, NULL},
+    {"snapshot_threads", snapshot_threads, METH_VARARGS, NULL},
     {"own_stack", own_stack, METH_O, NULL},
+    {"own_stack_walked", own_stack_walked, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 
@@ -305,10 +310,13 @@ execute(PyObject *module)
         return -1;
     }
     if (PyModule_AddIntConstant(module, "MAX_FRAMES", HEAP_MAX_FRAMES) < 0
-        || PyModule_AddIntConstant(module, "MARKER_CUT", HEAP_MARKER_CUT) < 0
-        || PyModule_AddIntConstant(module, "MARKER_NO_GIL", HEAP_MARKER_NO_GIL) < 0
-        || PyModule_AddIntConstant(module, "MARKER_NO_FRAME", HEAP_MARKER_NO_FRAME) < 0
-        || PyModule_AddIntConstant(module, "MARKER_OVERFLOW", HEAP_MARKER_OVERFLOW) < 0) {
+        || PyModule_AddIntConstant(module, "MARKER_CUT", MARKER_CUT) < 0
+        || PyModule_AddIntConstant(module, "MARKER_NO_GIL", MARKER_NO_GIL) < 0
+        || PyModule_AddIntConstant(module, "MARKER_NO_FRAME", MARKER_NO_FRAME) < 0
+        || PyModule_AddIntConstant(module, "MARKER_OVERFLOW", MARKER_OVERFLOW) < 0
+        || PyModule_AddIntConstant(module, "MARKER_UNREADABLE", MARKER_UNREADABLE) < 0
+        || PyModule_AddIntConstant(module, "THREAD_YOUNG", STACK_THREAD_YOUNG) < 0
+        || PyModule_AddIntConstant(module, "THREAD_OTHERS", STACK_THREAD_OTHERS) < 0) {
         return -1;
     }
     return 0;

@@ -9,6 +9,15 @@
 #define STACK_ROOT 0u          /* the empty stack */
 #define STACK_NONE UINT32_MAX  /* the table is full, or there is no memory */
 
+/* Nodes without code, by their `instruction`. */
+enum stack_marker {
+    MARKER_CUT = 1,        /* root of a stack that was deeper than max_frames */
+    MARKER_NO_FRAME = 2,   /* outside of any Python function */
+    MARKER_NO_GIL = 3,     /* allocated by a thread that did not hold the GIL */
+    MARKER_OVERFLOW = 4,   /* stacks that came after the table was full */
+    MARKER_UNREADABLE = 5, /* the thread moved on at each attempt to read its frames */
+};
+
 struct stack_node {
     void *code;          /* NULL for a marker */
     int32_t instruction; /* of a marker: which one */

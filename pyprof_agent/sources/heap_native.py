@@ -5,62 +5,28 @@ There is one sampler in the process. Agents that want the same of it share it.
 
 from __future__ import annotations
 
-import logging
 import os
-import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from types import CodeType
+from collections.abc import Callable
 
 from pyprof_agent._native import unusable as extension_unusable
-from pyprof_agent.errors import ConfigError, NotRunningError
-from pyprof_agent.profile import Frame, Profile, Sample, ValueType, merge, subtract
+from pyprof_agent.errors import NotRunningError
+from pyprof_agent.profile import Profile, Sample, ValueType, merge, subtract
 from pyprof_agent.sources import heap_rows
 from pyprof_agent.sources.heap_tracemalloc import SAMPLE_TYPES
-from pyprof_agent.sources.naming import TRUNCATED, FrameNames
+from pyprof_agent.sources.naming import FrameNames
+from pyprof_agent.sources.native_sampler import NativeStackNames, SharedSampler, batches
 from pyprof_agent.sources.stack_counters import OVERFLOW
 
 if not extension_unusable():
     from pyprof_agent._native import core
 
-NO_GIL = Frame("<allocated without the GIL>", "", 0, 0)
-"""Stands for the stack of a block that C code allocated while it had released the GIL."""
 
-NO_PYTHON = Frame("<outside of Python functions>", "", 0, 0)
-"""Stands for the stack of a block allocated by a thread that runs no Python function."""
-
-AT_ONCE = 1000
-"""Rows or frames made between two chances for other threads to have the GIL: about 1 ms."""
+class _HeapSampler(SharedSampler):
+    resets = 0  # times that other code had removed the hooks
 
 
-MAX_STACKS_KEPT = 20_000
-"""Stacks kept from one snapshot to the next; to make them takes most of its time. At the
-default depth of 128 frames they have 22 MB at most."""
-
-
-@dataclass(slots=True)
-class _Sampler:
-    """The process's sampler; `lock` guards the rest, and every call into it."""
-
-    # Re-entrant: a signal handler or a finalizer may ask for a profile in the middle of one.
-    lock: threading.RLock
-    users: int = 0
-    settings: tuple[int, int] = (0, 0)  # bytes between samples, frames
-    resets: int = 0
-    epoch: int = 0  # grows when stacks and frames get other numbers
-
-
-_LOG = logging.getLogger("pyprof_agent")
-_sampler = _Sampler(threading.RLock())
-
-
-def _new_lock() -> None:
-    _sampler.lock = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_new_lock)  # who held it is not in the child
+_sampler = _HeapSampler("heap")
 
 
 def unusable() -> str:
@@ -102,13 +68,10 @@ class NativeHeap:
         max_frames: int,
         now: Callable[[], int] = time.time_ns,
     ) -> None:
-        self._names = names
-        self._settings = (sample_bytes, max_frames)
+        self._settings = {"heap_sample_bytes": sample_bytes, "max_frames": max_frames}
         self._now = now
         self._started = False
-        self._epoch = 0
-        self._frames: list[Frame] = []  # by the sampler's node
-        self._stacks: list[tuple[Frame, ...]] = []  # by its row, as far as they are kept
+        self._names = NativeStackNames(names)
         self.generation = 0
 
     def start(self) -> None:
@@ -119,35 +82,21 @@ class NativeHeap:
         Raises ConfigError if it cannot run.
         """
         with _sampler.lock:
-            if self._started:
-                return
-            if _sampler.users == 0:
-                try:
-                    core.heap_start(*self._settings)
-                except RuntimeError as error:
-                    raise ConfigError(f"heap_engine is 'native'; it cannot run: {error}") from None
-                _sampler.settings, _sampler.resets = self._settings, 0
-            elif _sampler.settings != self._settings:
-                _LOG.warning(
-                    "heap_sample_bytes=%d, max_frames=%d have no effect: the heap sampler runs "
-                    "already, with %d and %d; stop the agents that use it, then start",
-                    *self._settings,
-                    *_sampler.settings,
-                )
-            _sampler.users += 1
-            self._started = True
-            self._epoch, self._frames, self._stacks = _sampler.epoch, [], []
-            self.generation += 1
+            if not self._started:
+                _sampler.join(self._settings, self._launch)
+                self._started = True
+                self.generation += 1
 
     def stop(self) -> None:
         """Stop the sampler unless another agent uses it. Does nothing if this does not run."""
         with _sampler.lock:
-            if not self._started:
-                return
-            self._started = False
-            _sampler.users -= 1
-            if _sampler.users == 0:
-                core.heap_stop()
+            if self._started:
+                self._started = False
+                _sampler.leave(core.heap_stop)
+
+    def _launch(self) -> None:
+        core.heap_start(self._settings["heap_sample_bytes"], self._settings["max_frames"])
+        _sampler.resets = 0
 
     def snapshot(self) -> Profile:
         """What is in use now, and all that was allocated since the sampler's start.
@@ -162,30 +111,19 @@ class NativeHeap:
             _sampler.resets += core.heap_repair()
             time_nanos = self._now()
             _sampler.epoch += core.heap_compact()
-            if self._epoch != _sampler.epoch:
-                self._epoch, self._frames, self._stacks = _sampler.epoch, [], []
-            # Held here, as a signal handler may stop and start the engine meanwhile; and filled by
-            # place, as it may ask for a profile.
-            frames, kept = self._frames, self._stacks
-            known = len(frames)
-            snapshot, nodes, rows = core.heap_snapshot(known)
-            for start, stop in _batches(known, nodes):
-                codes, instructions = core.heap_nodes(snapshot, start, stop)
-                frames[start:stop] = map(self._frame, codes, instructions)
-            for start, stop in _batches(len(kept), min(rows, MAX_STACKS_KEPT)):
-                kept[start:stop] = core.heap_stacks(snapshot, start, stop, frames)
-            stacks = kept[:rows]
-            for start, stop in _batches(len(stacks), rows):
-                stacks += core.heap_stacks(snapshot, start, stop, frames)
+            snapshot, nodes, rows = core.heap_snapshot(self._names.known(_sampler.epoch))
+            stacks = self._names.stacks(snapshot, nodes, rows)
             samples: list[Sample] = []
-            for start, stop in _batches(0, rows):
-                samples += map(Sample, stacks[start:stop], core.heap_values(snapshot, start, stop))
+            for start, stop in batches(0, rows):
+                samples += map(
+                    Sample, stacks[start:stop], core.snapshot_values(snapshot, start, stop)
+                )
             comments = self._comments()
         return Profile(
             sample_types=SAMPLE_TYPES,
             samples=tuple(samples),
             period_type=ValueType("space", "bytes"),
-            period=_sampler.settings[0],
+            period=int(_sampler.settings["heap_sample_bytes"]),
             time_nanos=time_nanos,
             default_sample_type="inuse_space",
             comments=comments,
@@ -216,15 +154,11 @@ class NativeHeap:
     def after_fork(self, *, child: bool) -> None:
         """Nothing to do: the child keeps what was alive."""
 
-    def _frame(self, code: CodeType | None, instruction: int) -> Frame:
-        if code is not None:
-            return self._names.of_code(code, instruction)
-        return _MARKERS.get(instruction, NO_PYTHON)
-
     def _comments(self) -> tuple[str, ...]:
         stats = self.stats()
+        mean = _sampler.settings["heap_sample_bytes"]
         comments = [
-            f"heap engine: native, a sample every {_sampler.settings[0]} bytes on average, "
+            f"heap engine: native, a sample every {mean} bytes on average, "
             f"{stats['samples']} so far, {stats['live']} of them in use",
             f"resident set size: {_resident_set_size()}; memory that C code does not get from "
             "Python's allocators is not seen",
@@ -245,26 +179,9 @@ def _overflow(profile: Profile) -> list[tuple[float, ...]]:
     return [row.values for row in profile.samples if row.stack == (OVERFLOW,)]
 
 
-def _batches(start: int, stop: int) -> Iterator[tuple[int, int]]:
-    for begin in range(start, stop, AT_ONCE):
-        yield begin, min(begin + AT_ONCE, stop)
-
-
 def _resident_set_size() -> str:
     try:
         with open("/proc/self/statm", "rb") as statm:
             return f"{int(statm.read().split()[1]) * os.sysconf('SC_PAGESIZE')} bytes"
     except OSError as error:  # there is no /proc, or no descriptor left: no reason to fail
         return f"unknown ({error.strerror})"
-
-
-_MARKERS: dict[int, Frame] = (
-    {}
-    if extension_unusable()
-    else {
-        core.MARKER_CUT: TRUNCATED,
-        core.MARKER_NO_GIL: NO_GIL,
-        core.MARKER_NO_FRAME: NO_PYTHON,
-        core.MARKER_OVERFLOW: OVERFLOW,
-    }
-)

@@ -40,24 +40,28 @@ _CPU_COLUMN = 4
 _CPU = ValueType("cpu", "nanoseconds")
 _WALL = ValueType("wall", "nanoseconds")
 _SAMPLES = ValueType("samples", "count")
+_RUNNING = Label("state", "running")
+_WAITING = Label("state", "waiting")
 
 
-def cpu_profile(counters: Profile) -> Profile:
+def cpu_profile(counters: Profile, *, exact_hits: bool = False) -> Profile:
     """The CPU profile of a window: samples/count and cpu/nanoseconds.
 
     Each thread's CPU time goes to its stacks in proportion to how often they were seen to
     run; the sum over all samples is the CPU time of the process.
+
+    exact_hits: the engine never takes a thread that is about to wake up for one that runs
     """
     clocks: dict[_Labels, float] = {}
     for _, values, labels in counters.samples:
         clocks[labels] = clocks.get(labels, 0) + max(values[_CPU_COLUMN], 0)
-    weights = _weights(counters)
+    hits = _hits(counters, exact_hits)
     totals: dict[_Labels, float] = {}
-    for (_, labels), weight in weights.items():
+    for (_, labels), weight in hits.items():
         totals[labels] = totals.get(labels, 0) + weight
     samples = []
     for stack, values, labels in counters.samples:
-        weight = weights.get((stack, labels), 0)
+        weight = hits.get((stack, labels), 0)
         if labels in totals:
             share = clocks[labels] * weight / totals[labels]
         else:
@@ -67,10 +71,10 @@ def cpu_profile(counters: Profile) -> Profile:
     return _of_kind(counters, _CPU, samples)
 
 
-def _weights(counters: Profile) -> dict[tuple[_Stack, _Labels], float]:
+def _hits(counters: Profile, exact: bool) -> dict[tuple[_Stack, _Labels], float]:
     """How often each stack was seen to run, as far as it counts.
 
-    A thread that is about to wake up looks like one that runs. So stacks at which it mostly
+    Where a thread that is about to wake up looks like one that runs, stacks at which it mostly
     rests do not count, unless it has no others: many threads that compete for the GIL rest
     everywhere.
     """
@@ -83,17 +87,28 @@ def _weights(counters: Profile) -> dict[tuple[_Stack, _Labels], float]:
     return {
         key: hits
         for key, (hits, asleep) in seen.items()
-        if hits > asleep or key[1] not in runs_somewhere
+        if exact or hits > asleep or key[1] not in runs_somewhere
     }
 
 
 def wall_profile(counters: Profile) -> Profile:
-    """The wall profile of a window: samples/count and wall/nanoseconds, each thread once."""
-    samples = [
-        Sample(stack, (ticks, max(wall, 0)), labels)
-        for stack, (ticks, wall, _, _, _), labels in counters.samples
-        if ticks > 0
-    ]
+    """The wall profile of a window: samples/count and wall/nanoseconds, each thread once.
+
+    Where the engine can tell, the label `state` says `running` or `waiting`: for the CPU, for the
+    GIL, for a lock, for input.
+    """
+    samples = []
+    for stack, (ticks, wall, hits, asleep, _), labels in counters.samples:
+        if ticks <= 0:
+            continue
+        wall = max(wall, 0)
+        if hits + asleep <= 0:
+            samples.append(Sample(stack, (ticks, wall), labels))
+            continue
+        share = max(hits, 0) / (hits + asleep)
+        for state, part in ((_RUNNING, share), (_WAITING, 1 - share)):
+            if part > 0:
+                samples.append(Sample(stack, (ticks * part, wall * part), (*labels, state)))
     return _of_kind(counters, _WALL, samples)
 
 

@@ -1,0 +1,523 @@
+#include "stack_book.h"
+
+#include "code_table.h"
+#include "look_back.h"
+
+#include <pthread.h>
+#include <string.h>
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* Counters of one stack of one thread; each only grows. */
+struct row {
+    uint64_t ticks;
+    uint64_t wall; /* ns */
+    uint64_t hits; /* of the ticks: those at which the thread was running */
+    uint32_t node;
+    uint32_t thread;
+    uint32_t saved; /* for look_back_save */
+};
+
+struct thread {
+    struct stack_thread facts;
+    uint32_t row;   /* where it is, plus one; 0 is nowhere */
+    int64_t since;  /* until when its time is booked */
+    uint64_t ticks; /* until which tick */
+    uint32_t saved;
+};
+
+/* Records of the look-back that are no row's. */
+#define CLOCKS_INDEX UINT32_MAX
+#define THREAD_INDEX(number) (UINT32_MAX - 1 - (number)) /* beyond any row's */
+
+/* All of it is guarded by `lock`. Under it only memory is read and written; the header of a code
+   object that is new is read by a system call. */
+static struct {
+    bool open;
+    int max_frames;
+    struct stack_table stacks;
+    struct code_table codes;
+    struct look_back history;
+    struct row *rows;
+    uint32_t row_count;
+    uint32_t row_capacity;
+    uint32_t *index; /* hash table of row numbers plus one */
+    uint32_t slots;  /* a power of two */
+    struct thread threads[STACK_MAX_THREADS];
+    uint32_t thread_count; /* numbers given out so far */
+    struct stack_clocks clocks;
+    uint32_t clocks_saved;
+    int64_t started;
+    int64_t now;    /* of the tick */
+    int64_t before; /* of the one before */
+    struct stack_stats stats;
+} book;
+
+void
+stack_book_lock(void)
+{
+    pthread_mutex_lock(&lock);
+}
+
+void
+stack_book_unlock(void)
+{
+    pthread_mutex_unlock(&lock);
+}
+
+/* All but the code table, which runs code when it goes. */
+static void
+release(void)
+{
+    stack_table_free(&book.stacks);
+    look_back_free(&book.history);
+    free(book.rows);
+    free(book.index);
+    struct code_table codes = book.codes;
+    memset(&book, 0, sizeof book);
+    book.codes = codes;
+}
+
+/* A node is made for each marker at the beginning: the table may be full when it is needed. */
+static uint32_t
+marker_node(enum stack_marker marker)
+{
+    bool made;
+    return stack_table_intern(&book.stacks, STACK_ROOT, NULL, (int32_t)marker, &made);
+}
+
+bool
+stack_book_open(int max_frames, uint32_t look_back_seconds, int64_t now)
+{
+    stack_book_lock();
+    book.slots = 1024;
+    book.index = calloc(book.slots, sizeof *book.index);
+    book.open = book.index != NULL && stack_table_init(&book.stacks, STACK_MAX_NODES)
+                && code_table_init(&book.codes, STACK_MAX_CODES)
+                && look_back_init(&book.history, look_back_seconds, STACK_MAX_HISTORY, now);
+    book.max_frames = max_frames;
+    book.thread_count = STACK_FIRST_THREAD;
+    book.started = book.now = book.before = now;
+    for (enum stack_marker marker = MARKER_CUT; book.open && marker <= MARKER_UNREADABLE;
+         marker++) {
+        marker_node(marker);
+    }
+    for (uint32_t number = STACK_THREAD_YOUNG; number < STACK_FIRST_THREAD; number++) {
+        book.threads[number].facts = (struct stack_thread){.number = number};
+    }
+    bool open = book.open;
+    stack_book_unlock();
+    if (!open) {
+        stack_book_close();
+    }
+    return open;
+}
+
+void
+stack_book_close(void)
+{
+    stack_book_lock();
+    release();
+    struct code_table codes = book.codes;
+    memset(&book.codes, 0, sizeof book.codes);
+    stack_book_unlock();
+    code_table_free(&codes);
+}
+
+bool
+stack_book_code_dying(PyObject *code)
+{
+    stack_book_lock();
+    bool kept = book.open && code_table_dying(&book.codes, code);
+    stack_book_unlock();
+    return kept;
+}
+
+uint64_t
+stack_book_codes_destroyed(void)
+{
+    stack_book_lock();
+    uint64_t destroyed = book.codes.destroyed;
+    stack_book_unlock();
+    return destroyed;
+}
+
+uint32_t
+stack_book_marker(enum stack_marker marker)
+{
+    stack_book_lock();
+    uint32_t node = marker_node(marker);
+    stack_book_unlock();
+    return node;
+}
+
+/* Whether each frame can run the code that it says it runs. */
+static bool
+judge_frames(struct walk *walk, uint64_t codes_destroyed)
+{
+    for (int i = 0; i < walk->count; i++) {
+        struct walk_frame *frame = &walk->frames[i];
+        frame->shown = false;
+        frame->bytes = 0;
+        if (frame->code == NULL || frame->code == Py_None) {
+            continue;
+        }
+        const struct known_code *known =
+            code_table_get(&book.codes, frame->code, codes_destroyed);
+        if (known == NULL) {
+            return false;
+        }
+        int32_t unit = (int32_t)sizeof(_Py_CODEUNIT);
+        if (frame->instruction >= known->facts.length * unit) {
+            return false;
+        }
+        frame->bytes = known->facts.frame_bytes;
+        frame->shown =
+            frame->generator || frame->instruction >= known->facts.first_traceable * unit;
+    }
+    return true;
+}
+
+/* Whether each frame on the data stack begins where its caller's ends. There is no gap but for the
+   frames of generators and of the interpreter itself, which are elsewhere. A frame that was left
+   and written over while the stack was read is found here, unless it had the same size. */
+static bool
+frames_fit(const struct walk *walk)
+{
+    uintptr_t end_of_caller = 0;
+    for (int i = walk->count - 1; i >= 0; i--) {
+        const struct walk_frame *frame = &walk->frames[i];
+        if (frame->on_data_stack) {
+            if (end_of_caller != 0 && frame->bytes != 0 && frame->address != end_of_caller) {
+                return false;
+            }
+            end_of_caller = frame->bytes == 0 ? 0 : frame->address + (uintptr_t)frame->bytes;
+        }
+    }
+    return true;
+}
+
+/* The number of frames of a walk, from the leaf on, that make a stack of at most max_frames. */
+static int
+count_kept(const struct walk *walk, bool *cut)
+{
+    int shown = 0;
+    for (int i = 0; i < walk->count; i++) {
+        if (walk->frames[i].shown && shown++ == book.max_frames) {
+            *cut = true;
+            return i;
+        }
+    }
+    return walk->count;
+}
+
+static uint32_t
+intern(const struct walk *walk, bool cut)
+{
+    int count = count_kept(walk, &cut);
+    uint32_t node = cut ? marker_node(MARKER_CUT) : STACK_ROOT;
+    while (count-- > 0 && node != STACK_NONE) {
+        const struct walk_frame *frame = &walk->frames[count];
+        if (frame->shown) {
+            bool made;
+            node = stack_table_intern(&book.stacks, node, frame->code, frame->instruction, &made);
+        }
+    }
+    if (node == STACK_NONE) {
+        book.stats.overflowed++;
+        return marker_node(MARKER_OVERFLOW);
+    }
+    return node == STACK_ROOT ? marker_node(MARKER_NO_FRAME) : node;
+}
+
+uint32_t
+stack_book_intern(struct walk *walk, bool cut, uint64_t codes_destroyed)
+{
+    stack_book_lock();
+    uint32_t node = judge_frames(walk, codes_destroyed) && frames_fit(walk) ? intern(walk, cut)
+                                                                            : STACK_NONE;
+    stack_book_unlock();
+    return node;
+}
+
+static uint32_t
+slot_of(uint32_t thread, uint32_t node)
+{
+    uint64_t hash = ((uint64_t)thread << 32 | node) * UINT64_C(0x9e3779b97f4a7c15);
+    uint32_t slot = (uint32_t)(hash >> 32) & (book.slots - 1);
+    while (book.index[slot] != 0) {
+        const struct row *row = &book.rows[book.index[slot] - 1];
+        if (row->thread == thread && row->node == node) {
+            break;
+        }
+        slot = (slot + 1) & (book.slots - 1);
+    }
+    return slot;
+}
+
+/* Twice the rows, and the index at most half full. */
+static bool
+grow_rows(void)
+{
+    uint32_t capacity = book.row_capacity ? book.row_capacity * 2 : 512;
+    struct row *rows = realloc(book.rows, capacity * sizeof *rows);
+    if (rows == NULL) {
+        return false;
+    }
+    book.rows = rows;
+    uint32_t *index = calloc(capacity * 2, sizeof *index);
+    if (index == NULL) {
+        return false;
+    }
+    free(book.index);
+    book.row_capacity = capacity;
+    book.index = index;
+    book.slots = capacity * 2;
+    for (uint32_t i = 0; i < book.row_count; i++) {
+        index[slot_of(rows[i].thread, rows[i].node)] = i + 1;
+    }
+    return true;
+}
+
+/* The row of a thread at a stack; NULL if there is no room. */
+static struct row *
+row_of(uint32_t thread, uint32_t node)
+{
+    uint32_t slot = slot_of(thread, node);
+    if (book.index[slot] == 0) {
+        if (book.row_count == book.row_capacity
+            && (book.row_count >= STACK_MAX_ROWS || !grow_rows())) {
+            return NULL;
+        }
+        slot = slot_of(thread, node);
+        book.rows[book.row_count] = (struct row){.thread = thread, .node = node};
+        book.index[slot] = ++book.row_count;
+    }
+    return &book.rows[book.index[slot] - 1];
+}
+
+/* The same; without room the row for all that found none. NULL if even that is not to be had. */
+static struct row *
+row_or_overflow(uint32_t thread, uint32_t node)
+{
+    struct row *row = row_of(thread, node);
+    if (row == NULL) {
+        book.stats.overflowed++;
+        row = row_of(STACK_THREAD_OTHERS, marker_node(MARKER_OVERFLOW));
+    }
+    return row;
+}
+
+static void
+save_row(struct row *row)
+{
+    const uint64_t values[LOOK_BACK_VALUES] = {row->ticks, row->wall, row->hits};
+    look_back_save(&book.history, (uint32_t)(row - book.rows), &row->saved, values);
+}
+
+/* Book where a thread has been up to a moment and a tick. */
+static void
+book_time(struct thread *thread, int64_t moment, uint64_t ticks)
+{
+    if (thread->row != 0) {
+        struct row *row = &book.rows[thread->row - 1];
+        if (moment > thread->since || ticks > thread->ticks) {
+            save_row(row);
+            row->wall += moment > thread->since ? (uint64_t)(moment - thread->since) : 0;
+            row->ticks += ticks > thread->ticks ? ticks - thread->ticks : 0;
+        }
+    }
+    thread->since = moment > thread->since ? moment : thread->since;
+    thread->ticks = ticks > thread->ticks ? ticks : thread->ticks;
+}
+
+static void
+book_time_of_all(int64_t moment)
+{
+    for (uint32_t number = STACK_FIRST_THREAD; number < book.thread_count; number++) {
+        book_time(&book.threads[number], moment, book.stats.ticks);
+    }
+}
+
+void
+stack_book_tick(int64_t now, struct stack_clocks clocks)
+{
+    stack_book_lock();
+    if (look_back_is_over(&book.history, now)) {
+        book_time_of_all(book.now); /* what is not booked belongs to the slice that ends */
+        look_back_turn(&book.history, now);
+    }
+    const uint64_t values[LOOK_BACK_VALUES] = {book.clocks.process, book.clocks.sampler};
+    look_back_save(&book.history, CLOCKS_INDEX, &book.clocks_saved, values);
+    book.clocks = clocks;
+    book.before = book.now;
+    book.now = now;
+    book.stats.ticks++;
+    stack_book_unlock();
+}
+
+uint32_t
+stack_book_thread(uint64_t ident, uint64_t native_id)
+{
+    stack_book_lock();
+    uint32_t number = STACK_THREAD_OTHERS;
+    if (book.thread_count < STACK_MAX_THREADS) {
+        number = book.thread_count++;
+        book.threads[number] = (struct thread){
+            .facts = {.ident = ident, .native_id = native_id, .number = number, .alive = true},
+            .since = book.before,
+            .ticks = book.stats.ticks,
+        };
+    }
+    stack_book_unlock();
+    return number;
+}
+
+void
+stack_book_seen(uint32_t number, uint32_t node, bool running)
+{
+    stack_book_lock();
+    struct thread *thread = &book.threads[number];
+    book_time(thread, book.before, book.stats.ticks - 1);
+    struct row *row = row_or_overflow(number, node);
+    thread->row = row == NULL ? 0 : (uint32_t)(row - book.rows) + 1;
+    if (row != NULL && running) {
+        save_row(row);
+        row->hits++;
+    }
+    stack_book_unlock();
+}
+
+void
+stack_book_seen_once(uint32_t number, uint32_t node, bool running)
+{
+    stack_book_lock();
+    struct row *row = row_or_overflow(number, node);
+    if (row != NULL) {
+        save_row(row);
+        row->ticks++;
+        row->wall += (uint64_t)(book.now - book.before);
+        row->hits += running;
+    }
+    stack_book_unlock();
+}
+
+void
+stack_book_gone(uint32_t number)
+{
+    stack_book_lock();
+    struct thread *thread = &book.threads[number];
+    book_time(thread, book.before, book.stats.ticks - 1);
+    thread->row = 0;
+    thread->facts.alive = false;
+    stack_book_unlock();
+}
+
+void
+stack_book_burned(uint32_t number, uint64_t cpu)
+{
+    stack_book_lock();
+    struct thread *thread = &book.threads[number];
+    const uint64_t values[LOOK_BACK_VALUES] = {thread->facts.cpu};
+    look_back_save(&book.history, THREAD_INDEX(number), &thread->saved, values);
+    thread->facts.cpu += cpu;
+    stack_book_unlock();
+}
+
+void
+stack_book_failed(unsigned attempts, bool unreadable)
+{
+    stack_book_lock();
+    book.stats.retried += attempts;
+    book.stats.unreadable += unreadable;
+    stack_book_unlock();
+}
+
+/* A copy of everything; without the lock, which the caller has. */
+static bool
+copy(struct stack_snapshot *snapshot)
+{
+    if (!book.open || !snapshot_init(&snapshot->books, &book.stacks, book.row_count, 3)) {
+        return false;
+    }
+    code_table_own(&book.codes);
+    snapshot->started = book.started;
+    for (uint32_t i = 0; i < book.row_count; i++) {
+        const struct row *row = &book.rows[i];
+        snapshot->books.rows[i] = (struct snapshot_row){
+            .values = {row->ticks, row->wall, row->hits},
+            .node = row->node,
+            .thread = row->thread,
+        };
+    }
+    snapshot->thread_count = 0;
+    for (uint32_t number = STACK_THREAD_YOUNG; number < book.thread_count; number++) {
+        snapshot->threads[snapshot->thread_count++] = book.threads[number].facts;
+    }
+    return true;
+}
+
+bool
+stack_book_copy(struct stack_snapshot *snapshot, int64_t now, struct stack_clocks clocks)
+{
+    stack_book_lock();
+    book_time_of_all(now);
+    bool copied = copy(snapshot);
+    snapshot->taken = now;
+    snapshot->clocks = clocks;
+    stack_book_unlock();
+    return copied;
+}
+
+static void
+restore(void *context, const struct look_back_record *record)
+{
+    struct stack_snapshot *snapshot = context;
+    if (record->index == CLOCKS_INDEX) {
+        snapshot->clocks = (struct stack_clocks){record->values[0], record->values[1]};
+    }
+    else if (record->index > THREAD_INDEX(STACK_MAX_THREADS)) {
+        uint32_t number = THREAD_INDEX(0) - record->index;
+        snapshot->threads[number - STACK_THREAD_YOUNG].cpu = record->values[0];
+    }
+    else {
+        memcpy(snapshot->books.rows[record->index].values, record->values,
+               sizeof record->values);
+    }
+}
+
+bool
+stack_book_copy_of(struct stack_snapshot *snapshot, int64_t moment)
+{
+    stack_book_lock();
+    snapshot->clocks = book.clocks;
+    bool copied = book.history.length > 0 && copy(snapshot);
+    if (copied) {
+        snapshot->taken = look_back_rewind(&book.history, moment, restore, snapshot);
+    }
+    stack_book_unlock();
+    return copied;
+}
+
+bool
+stack_book_looks_back(void)
+{
+    stack_book_lock();
+    bool kept = book.history.length > 0;
+    stack_book_unlock();
+    return kept;
+}
+
+struct stack_stats
+stack_book_stats(void)
+{
+    stack_book_lock();
+    struct stack_stats stats = book.stats;
+    stats.rows = book.row_count;
+    stats.nodes = book.stacks.count;
+    stats.bytes = sizeof book + stack_table_bytes(&book.stacks) + code_table_bytes(&book.codes)
+                  + look_back_bytes(&book.history) + book.row_capacity * sizeof *book.rows
+                  + book.slots * sizeof *book.index;
+    stack_book_unlock();
+    return stats;
+}

@@ -1,0 +1,115 @@
+/* The books of the stack sampler: how long each thread was seen at each stack. */
+#ifndef PYPROF_STACK_BOOK_H
+#define PYPROF_STACK_BOOK_H
+
+#include "thread_walk.h" /* first, as Python.h sets what the system's headers show */
+
+#include "snapshot.h"
+
+#define STACK_MAX_FRAMES 1024
+#define STACK_MAX_NODES (1u << 18)
+#define STACK_MAX_CODES (1u << 16)
+#define STACK_MAX_ROWS (1u << 16)
+#define STACK_MAX_HISTORY (1u << 18) /* records: 10 MB */
+#define STACK_MAX_SECONDS 86400u     /* of look-back */
+
+/* Threads that are told apart, by number. These stand for several. */
+#define STACK_MAX_THREADS 258u
+#define STACK_THREAD_NONE 0u
+#define STACK_THREAD_YOUNG 1u  /* that have not been there for long, or never were */
+#define STACK_THREAD_OTHERS 2u /* that came when all numbers were given out */
+#define STACK_FIRST_THREAD 3u
+
+struct stack_thread {
+    uint64_t ident; /* as threading has it */
+    uint64_t native_id;
+    uint64_t cpu; /* ns that it has burned */
+    uint32_t number;
+    bool alive;
+};
+
+/* CPU time that is no single thread's of Python, in nanoseconds. */
+struct stack_clocks {
+    uint64_t process; /* all of it */
+    uint64_t sampler; /* of the sampling thread */
+};
+
+struct stack_snapshot {
+    struct snapshot books; /* values: ticks, ns, hits */
+    struct stack_thread threads[STACK_MAX_THREADS];
+    uint32_t thread_count;
+    int64_t started; /* CLOCK_MONOTONIC, ns */
+    int64_t taken;
+    struct stack_clocks clocks;
+};
+
+struct stack_stats {
+    uint64_t ticks;
+    uint64_t unreadable; /* stacks that were not read at any attempt */
+    uint64_t retried;    /* attempts that failed */
+    uint64_t overflowed; /* seen, but booked on MARKER_OVERFLOW */
+    uint64_t rows;
+    uint64_t nodes;
+    uint64_t bytes;
+};
+
+/* Open an empty book; false without memory. Called with the GIL held. */
+bool stack_book_open(int max_frames, uint32_t look_back_seconds, int64_t now);
+
+/* Forget everything, and give the code objects back. Called with the GIL held. */
+void stack_book_close(void);
+
+/* A code object is about to die. Called with the GIL held; true if it must not. */
+bool stack_book_code_dying(PyObject *code);
+
+/* For the sampling thread. */
+
+/* To be had before a walk, for stack_book_intern(). */
+uint64_t stack_book_codes_destroyed(void);
+
+/* The node of the stack that was walked; STACK_NONE if it is none that the thread can have had. */
+uint32_t stack_book_intern(struct walk *walk, bool cut, uint64_t codes_destroyed);
+
+/* The node of a marker. */
+uint32_t stack_book_marker(enum stack_marker marker);
+
+/* All threads are looked at now. */
+void stack_book_tick(int64_t now, struct stack_clocks clocks);
+
+/* A number for a thread; STACK_THREAD_OTHERS if there is none left. */
+uint32_t stack_book_thread(uint64_t ident, uint64_t native_id);
+
+/* Since the last tick that thread is at this stack, and stays there until it is said otherwise. */
+void stack_book_seen(uint32_t thread, uint32_t node, bool running);
+
+/* It is nowhere any more. */
+void stack_book_gone(uint32_t thread);
+
+/* For threads without a number of their own: they were at this stack for the last tick. */
+void stack_book_seen_once(uint32_t thread, uint32_t node, bool running);
+
+/* It has burned so much more, in nanoseconds. */
+void stack_book_burned(uint32_t thread, uint64_t cpu);
+
+/* So many attempts at one walk have failed, and maybe all. */
+void stack_book_failed(unsigned attempts, bool unreadable);
+
+/* With the GIL held. */
+
+/* A copy of everything as it was at `moment` (CLOCK_MONOTONIC, ns), or a little before: a slice
+   of the look-back at most. False without memory, or where nothing is kept. */
+bool stack_book_copy_of(struct stack_snapshot *snapshot, int64_t moment);
+
+/* A copy of everything as it is now. False without memory. */
+bool stack_book_copy(struct stack_snapshot *snapshot, int64_t now, struct stack_clocks clocks);
+
+/* Whether anything is kept for that. */
+bool stack_book_looks_back(void);
+
+struct stack_stats stack_book_stats(void);
+
+/* Around a fork, so that the child finds the lock free. */
+void stack_book_lock(void);
+void stack_book_unlock(void);
+
+#endif

@@ -1,0 +1,656 @@
+#define _GNU_SOURCE /* sched_getcpu, pthread_setname_np */
+
+#include "stack_sampler.h"
+
+#include "code_watch.h"
+#include "guarded.h"
+#include "random.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <time.h>
+#include <unistd.h>
+
+#define THREAD_NAME "pyprof-stacks" /* 15 characters at most */
+#define THREAD_STACK_BYTES (256 * 1024)
+
+#define NS_PER_SECOND INT64_C(1000000000)
+
+/* A thread has a number of its own once it has been there for so long: programs that make a thread
+   for each request would have numbers for nothing else. */
+#define YOUNG_NS INT64_C(200000000)
+
+/* CPU time of the process that no known thread has burned, from which on idle ones are asked. */
+#define SUSPICIOUS_NS 10000
+
+/* They are asked anyway after so many looks. */
+#define LOOKS_BETWEEN_CENSUSES 100
+
+#define ATTEMPTS 4
+
+/* A list of threads that goes on for longer is taken for torn. */
+#define MAX_THREADS 100000u
+
+struct sampled {
+    const PyThreadState *state;
+    uint64_t id;
+    uint64_t ident;
+    uint64_t native_id;
+    clockid_t clock_id;
+    uint64_t clock; /* ns, as last read */
+    int64_t born;   /* when it was first seen */
+    uint32_t number;
+    uint32_t node; /* where it was last; STACK_NONE before the first look */
+    bool idle;     /* has not burned anything from one look to the next */
+    bool listed;   /* during a survey: is there still */
+    struct walk_memory memory;
+};
+
+/* Guarded by `lock`, which is held throughout a look. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct {
+    struct sampled *threads;
+    uint32_t count;
+    uint32_t capacity;
+    struct walk walk;
+    PyInterpreterState *interpreter;
+    const PyThreadState *newest; /* of the last survey */
+    uint64_t made;
+    bool unsure;            /* the last survey was not complete */
+    uint64_t burned;        /* ns, of all threads that were ever known */
+    int64_t unaccounted;    /* ns of the process that are no known thread's, at the last census */
+    unsigned looks;         /* since the last census */
+    uint64_t process_start; /* CPU clock */
+    uint64_t own_before;    /* ns burned by sampling threads that have ended */
+    clockid_t own_clock;    /* of the one there is; 0 if there is none */
+    struct random random;
+    struct stack_settings settings;
+    int64_t due;     /* of the next look; outlives the thread, as a program that forks more often
+                        than it is looked at would never be looked at */
+    double cost;     /* ns of CPU of a look, smoothed */
+    double period;   /* ns between looks, smoothed */
+    int64_t looked;  /* when, last */
+} sampler;
+
+/* Of the sampling thread itself; `wake_lock` guards `ending`. */
+static pthread_mutex_t wake_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t wake;
+static bool ending;
+static bool launched; /* with the GIL held */
+static bool started;  /* with the GIL held: from start to stop */
+static pthread_t thread;
+
+static int64_t
+nanoseconds(struct timespec time)
+{
+    return (int64_t)time.tv_sec * NS_PER_SECOND + time.tv_nsec;
+}
+
+/* False if there is no such clock: its thread is gone. */
+static bool
+read_clock(clockid_t id, uint64_t *now)
+{
+    struct timespec time;
+    if (clock_gettime(id, &time) != 0) {
+        return false;
+    }
+    *now = (uint64_t)nanoseconds(time);
+    return true;
+}
+
+static uint64_t
+clock_of(clockid_t id)
+{
+    uint64_t now = 0;
+    read_clock(id, &now);
+    return now;
+}
+
+static int64_t
+monotonic(void)
+{
+    return (int64_t)clock_of(CLOCK_MONOTONIC);
+}
+
+/* As Linux's MAKE_THREAD_CPUCLOCK; of a thread that is gone the kernel refuses it. */
+static clockid_t
+clock_of_thread(uint64_t native_id)
+{
+    return (clockid_t)(~(unsigned)native_id << 3 | 6u);
+}
+
+static struct stack_clocks
+common_clocks(void)
+{
+    return (struct stack_clocks){
+        .process = clock_of(CLOCK_PROCESS_CPUTIME_ID) - sampler.process_start,
+        .sampler = sampler.own_before + (sampler.own_clock ? clock_of(sampler.own_clock) : 0),
+    };
+}
+
+static void
+burn(struct sampled *sampled, uint64_t now)
+{
+    if (now > sampled->clock) {
+        uint64_t cpu = now - sampled->clock;
+        sampler.burned += cpu;
+        stack_book_burned(sampled->number, cpu);
+        sampled->clock = now;
+    }
+}
+
+/* The clock of a thread, whose CPU time counts from now on: it may be an old thread that has come
+   to Python only now, or again. On CPython up to 3.12 the main thread of a forked child says that it is
+   its parent's; the id of a main thread is the process's. */
+static bool
+find_clock(struct sampled *sampled)
+{
+    sampled->clock_id = clock_of_thread(sampled->native_id);
+    if (read_clock(sampled->clock_id, &sampled->clock)) {
+        return true;
+    }
+    uint64_t process = (uint64_t)getpid();
+    for (uint32_t i = 0; i < sampler.count; i++) {
+        if (sampler.threads[i].native_id == process) {
+            return false;
+        }
+    }
+    sampled->native_id = process;
+    sampled->clock_id = clock_of_thread(process);
+    return read_clock(sampled->clock_id, &sampled->clock);
+}
+
+static struct sampled *
+add_thread(const PyThreadState *state, const PyThreadState *copy, int64_t now)
+{
+    if (sampler.count == sampler.capacity) {
+        uint32_t capacity = sampler.capacity ? sampler.capacity * 2 : 16;
+        struct sampled *larger = realloc(sampler.threads, capacity * sizeof *larger);
+        if (larger == NULL) {
+            return NULL;
+        }
+        sampler.threads = larger;
+        sampler.capacity = capacity;
+    }
+    struct sampled sampled = {
+        .state = state,
+        .id = copy->id,
+        .ident = copy->thread_id,
+        .native_id = copy->native_thread_id,
+        .number = STACK_THREAD_YOUNG,
+        .node = STACK_NONE,
+        .born = now,
+    };
+    if (sampled.native_id == 0 || !find_clock(&sampled)) {
+        return NULL; /* it is only beginning, or over */
+    }
+    sampler.threads[sampler.count] = sampled;
+    return &sampler.threads[sampler.count++];
+}
+
+static struct sampled *
+find_thread(const PyThreadState *state, uint64_t id, uint32_t guess)
+{
+    for (uint32_t i = 0; i < sampler.count; i++) {
+        struct sampled *sampled = &sampler.threads[(guess + i) % sampler.count];
+        if (sampled->state == state && sampled->id == id) {
+            return sampled;
+        }
+    }
+    return NULL;
+}
+
+/* Find out which threads there are. */
+static void
+survey(int64_t now)
+{
+    for (uint32_t i = 0; i < sampler.count; i++) {
+        sampler.threads[i].listed = false;
+    }
+    sampler.made = frames_threads_made(sampler.interpreter);
+    sampler.newest = frames_newest_thread(sampler.interpreter);
+    sampler.unsure = false;
+    const PyThreadState *state = sampler.newest;
+    for (uint32_t i = 0; state != NULL; i++) {
+        PyThreadState copy;
+        if (i == MAX_THREADS || !guarded_copy(state, &copy, FRAMES_THREAD_BYTES)
+            || copy.interp != sampler.interpreter) {
+            sampler.unsure = true; /* one of them went in the middle: those behind are unknown */
+            return;
+        }
+        struct sampled *sampled = find_thread(state, copy.id, i);
+        if (sampled == NULL) {
+            sampled = add_thread(state, &copy, now);
+        }
+        if (sampled == NULL) {
+            sampler.unsure = true;
+        }
+        else {
+            sampled->listed = true;
+        }
+        state = copy.next;
+    }
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < sampler.count; i++) {
+        if (sampler.threads[i].listed) {
+            sampler.threads[kept++] = sampler.threads[i];
+        }
+        else if (sampler.threads[i].number >= STACK_FIRST_THREAD) {
+            stack_book_gone(sampler.threads[i].number);
+        }
+    }
+    sampler.count = kept;
+}
+
+/* The node of the stack that a thread is at. */
+static uint32_t
+read_stack(struct sampled *sampled)
+{
+    for (unsigned attempt = 0; attempt < ATTEMPTS; attempt++) {
+        uint64_t destroyed = stack_book_codes_destroyed();
+        enum walk_end end =
+            walk_thread(&sampler.walk, sampled->state, sampled->id, &sampled->memory);
+        if (end == WALK_GONE) {
+            return STACK_NONE;
+        }
+        uint32_t node = STACK_NONE;
+        if (end != WALK_TORN) {
+            node = stack_book_intern(&sampler.walk, end == WALK_CUT, destroyed);
+        }
+        if (node != STACK_NONE) {
+            if (attempt > 0) {
+                stack_book_failed(attempt, false);
+            }
+            return node;
+        }
+    }
+    stack_book_failed(ATTEMPTS, true);
+    return stack_book_marker(MARKER_UNREADABLE);
+}
+
+/* Whether a thread could run on if we did not have its CPU: where there is but one, no thread ever
+   runs while we look. */
+static bool
+waits_for_our_cpu(uint64_t native_id)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/task/%u/stat", (unsigned)native_id);
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    if (file < 0) {
+        return false;
+    }
+    char text[1024];
+    ssize_t length = read(file, text, sizeof text - 1);
+    close(file);
+    if (length <= 0) {
+        return false;
+    }
+    text[length] = '\0';
+    const char *rest = strrchr(text, ')'); /* the name before may have anything in it */
+    if (rest == NULL || strncmp(rest, ") R", 3) != 0) {
+        return false;
+    }
+    int field = 3; /* the state; `processor` is the 39th, by proc(5) */
+    for (rest += 2; field < 39 && (rest = strchr(rest, ' ')) != NULL; rest++) {
+        field++;
+    }
+    return rest != NULL && atoi(rest) == sched_getcpu();
+}
+
+/* Look at a thread whose clock says `clock`. */
+static void
+look_at(struct sampled *sampled, uint64_t clock)
+{
+    bool moved = clock > sampled->clock;
+    burn(sampled, clock);
+    bool running = false;
+    if (moved || sampled->node == STACK_NONE) {
+        uint32_t node = read_stack(sampled);
+        uint64_t after;
+        if (node == STACK_NONE || !read_clock(sampled->clock_id, &after)) {
+            sampler.unsure = true;
+            return;
+        }
+        running = after > clock;
+        burn(sampled, after);
+        if (!running && moved) {
+            running = waits_for_our_cpu(sampled->native_id);
+        }
+        sampled->node = node;
+        if (sampled->number >= STACK_FIRST_THREAD) {
+            stack_book_seen(sampled->number, node, running);
+        }
+    }
+    sampled->idle = !moved;
+    if (sampled->number < STACK_FIRST_THREAD) {
+        stack_book_seen_once(sampled->number, sampled->node, running);
+    }
+}
+
+static void
+grow_up(struct sampled *sampled)
+{
+    sampled->number = stack_book_thread(sampled->ident, sampled->native_id);
+    if (sampled->number >= STACK_FIRST_THREAD && sampled->node != STACK_NONE) {
+        stack_book_seen(sampled->number, sampled->node, false);
+    }
+}
+
+static int64_t
+unaccounted(struct stack_clocks clocks)
+{
+    return (int64_t)(clocks.process - clocks.sampler - sampler.burned);
+}
+
+/* Ask those that were idle too whether they have run. */
+static void
+take_census(void)
+{
+    for (uint32_t i = 0; i < sampler.count; i++) {
+        struct sampled *sampled = &sampler.threads[i];
+        uint64_t clock;
+        if (!sampled->idle) {
+            continue;
+        }
+        if (!read_clock(sampled->clock_id, &clock)) {
+            sampler.unsure = true;
+        }
+        else if (clock > sampled->clock) {
+            look_at(sampled, clock);
+        }
+    }
+    struct stack_clocks clocks = common_clocks();
+    for (uint32_t i = 0; i < sampler.count; i++) {
+        struct sampled *sampled = &sampler.threads[i];
+        uint64_t clock;
+        if (!sampled->idle && read_clock(sampled->clock_id, &clock)) {
+            burn(sampled, clock);
+        }
+    }
+    sampler.unaccounted = unaccounted(clocks);
+    sampler.looks = 0;
+}
+
+static void
+look(void)
+{
+    int64_t now = monotonic();
+    if (sampler.unsure || sampler.newest != frames_newest_thread(sampler.interpreter)
+        || sampler.made != frames_threads_made(sampler.interpreter)) {
+        survey(now);
+    }
+    struct stack_clocks clocks = common_clocks();
+    stack_book_tick(now, clocks);
+    for (uint32_t i = 0; i < sampler.count; i++) {
+        struct sampled *sampled = &sampler.threads[i];
+        uint64_t clock = sampled->clock;
+        if (sampled->number == STACK_THREAD_YOUNG && now - sampled->born >= YOUNG_NS) {
+            grow_up(sampled);
+        }
+        if (sampled->idle) {
+            if (sampled->number < STACK_FIRST_THREAD) {
+                stack_book_seen_once(sampled->number, sampled->node, false);
+            }
+        }
+        else if (read_clock(sampled->clock_id, &clock)) {
+            look_at(sampled, clock);
+        }
+        else {
+            sampler.unsure = true;
+        }
+    }
+    if (unaccounted(clocks) > sampler.unaccounted + SUSPICIOUS_NS
+        || ++sampler.looks >= LOOKS_BETWEEN_CENSUSES) {
+        take_census();
+    }
+}
+
+/* When to look next. With jitter, so as not to march in step with the program; and later than
+   asked for, if looking would cost too much. */
+static void
+schedule(uint64_t cpu_before)
+{
+    double cost = (double)(clock_of(CLOCK_THREAD_CPUTIME_ID) - cpu_before);
+    sampler.cost += (cost - sampler.cost) / 10; /* a stack that is new costs more */
+    double uniform = (double)(random_bits(&sampler.random) >> 11) * 0x1p-53;
+    double gap = (0.5 + uniform) / sampler.settings.hz * (double)NS_PER_SECOND;
+    double least = sampler.cost / sampler.settings.max_cpu * (0.5 + uniform);
+    int64_t now = monotonic();
+    sampler.due += (int64_t)gap;
+    if (sampler.due < now + (int64_t)least) {
+        sampler.due = now + (int64_t)least;
+    }
+    sampler.period += ((double)(now - sampler.looked) - sampler.period) / 100;
+    sampler.looked = now;
+}
+
+static struct timespec
+due_time(void)
+{
+    pthread_mutex_lock(&lock);
+    int64_t due = sampler.due;
+    pthread_mutex_unlock(&lock);
+    return (struct timespec){.tv_sec = due / NS_PER_SECOND, .tv_nsec = due % NS_PER_SECOND};
+}
+
+/* Whether to go on, once it is time to look. */
+static bool
+wait_until(struct timespec due)
+{
+    pthread_mutex_lock(&wake_lock);
+    int waited = 0;
+    while (!ending && waited != ETIMEDOUT) {
+        waited = pthread_cond_timedwait(&wake, &wake_lock, &due);
+    }
+    bool go_on = !ending;
+    pthread_mutex_unlock(&wake_lock);
+    return go_on;
+}
+
+static void *
+sample(void *Py_UNUSED(unused))
+{
+    pthread_setname_np(pthread_self(), THREAD_NAME);
+    pthread_mutex_lock(&lock);
+    pthread_getcpuclockid(pthread_self(), &sampler.own_clock);
+    pthread_mutex_unlock(&lock);
+    uint64_t cpu = 0; /* the wake-up is part of the cost */
+    while (wait_until(due_time())) {
+        pthread_mutex_lock(&lock);
+        look();
+        schedule(cpu);
+        cpu = clock_of(CLOCK_THREAD_CPUTIME_ID);
+        pthread_mutex_unlock(&lock);
+    }
+    pthread_mutex_lock(&lock);
+    sampler.own_before += clock_of(sampler.own_clock);
+    sampler.own_clock = 0;
+    pthread_mutex_unlock(&lock);
+    return NULL;
+}
+
+static const char *
+launch(void)
+{
+    pthread_condattr_t clock;
+    pthread_attr_t attributes;
+    pthread_condattr_init(&clock);
+    pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
+    pthread_cond_init(&wake, &clock);
+    pthread_condattr_destroy(&clock);
+    ending = false;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, THREAD_STACK_BYTES);
+    sigset_t all;
+    sigset_t before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before); /* the thread inherits it: signals are not ours */
+    int error = pthread_create(&thread, &attributes, sample, NULL);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+    launched = error == 0;
+    return launched ? NULL : "no thread can be started";
+}
+
+static void
+halt(void)
+{
+    if (!launched) {
+        return;
+    }
+    launched = false;
+    pthread_mutex_lock(&wake_lock);
+    ending = true;
+    pthread_cond_signal(&wake);
+    pthread_mutex_unlock(&wake_lock);
+    Py_BEGIN_ALLOW_THREADS
+    pthread_join(thread, NULL);
+    Py_END_ALLOW_THREADS
+    pthread_cond_destroy(&wake);
+}
+
+static void
+before_fork(void)
+{
+    pthread_mutex_lock(&lock);
+    stack_book_lock();
+    pthread_mutex_lock(&wake_lock);
+}
+
+static void
+after_fork(void)
+{
+    pthread_mutex_unlock(&wake_lock);
+    stack_book_unlock();
+    pthread_mutex_unlock(&lock);
+}
+
+static void
+in_forked_child(void)
+{
+    launched = false; /* if somebody forked past CPython: the thread is not in this process */
+    sampler.own_clock = 0;
+    after_fork();
+}
+
+const char *
+stack_sampler_start(const struct stack_settings *settings)
+{
+    static bool follows_forks = false;
+    if (!follows_forks) {
+        if (pthread_atfork(before_fork, after_fork, in_forked_child) != 0) {
+            return "there is no memory";
+        }
+        follows_forks = true;
+    }
+    PyInterpreterState *interpreter = PyInterpreterState_Main();
+    if (frames_newest_thread(interpreter) != PyInterpreterState_ThreadHead(interpreter)) {
+        return "this build of CPython keeps its threads elsewhere";
+    }
+    int64_t now = monotonic();
+    struct walk walk;
+    if (!walk_init(&walk, settings->max_frames * 2 + 16)) {
+        return "there is no memory";
+    }
+    if (!stack_book_open(settings->max_frames, settings->look_back_seconds, now)) {
+        walk_free(&walk);
+        return "there is no memory";
+    }
+    pthread_mutex_lock(&lock);
+    memset(&sampler, 0, sizeof sampler);
+    sampler.walk = walk;
+    sampler.interpreter = interpreter;
+    sampler.settings = *settings;
+    sampler.process_start = clock_of(CLOCK_PROCESS_CPUTIME_ID);
+    sampler.due = sampler.looked = now;
+    sampler.period = (double)NS_PER_SECOND / settings->hz;
+    random_seed(&sampler.random);
+    survey(now - YOUNG_NS); /* who is there now is not young */
+    pthread_mutex_unlock(&lock);
+    const char *problem = code_watch_begin(stack_book_code_dying);
+    started = true;
+    if (problem == NULL) {
+        problem = launch();
+    }
+    if (problem != NULL) {
+        stack_sampler_stop();
+    }
+    return problem;
+}
+
+void
+stack_sampler_stop(void)
+{
+    if (!started) {
+        return;
+    }
+    halt();
+    started = false;
+    code_watch_end();
+    pthread_mutex_lock(&lock);
+    walk_free(&sampler.walk);
+    free(sampler.threads);
+    memset(&sampler, 0, sizeof sampler);
+    pthread_mutex_unlock(&lock);
+    stack_book_close();
+}
+
+bool
+stack_sampler_running(void)
+{
+    return started;
+}
+
+void
+stack_sampler_pause(void)
+{
+    halt();
+}
+
+const char *
+stack_sampler_resume(void)
+{
+    return started && !launched ? launch() : NULL;
+}
+
+bool
+stack_sampler_copy(struct stack_snapshot *snapshot)
+{
+    pthread_mutex_lock(&lock);
+    struct stack_clocks clocks = common_clocks();
+    for (uint32_t i = 0; i < sampler.count; i++) {
+        uint64_t clock;
+        if (read_clock(sampler.threads[i].clock_id, &clock)) {
+            burn(&sampler.threads[i], clock);
+        }
+    }
+    bool copied = stack_book_copy(snapshot, monotonic(), clocks);
+    pthread_mutex_unlock(&lock);
+    return copied;
+}
+
+int
+stack_sampler_try(struct walk *walk)
+{
+    const PyThreadState *own = PyThreadState_Get();
+    struct walk_memory memory = {0};
+    enum walk_end end = walk_thread(walk, own, own->id, &memory);
+    return end == WALK_WHOLE || end == WALK_CUT ? walk->count : -1;
+}
+
+struct stack_cost
+stack_sampler_cost(void)
+{
+    pthread_mutex_lock(&lock);
+    struct stack_cost cost = {
+        .cpu = common_clocks().sampler,
+        .period = (uint64_t)sampler.period,
+        .slowed = sampler.cost / sampler.settings.max_cpu > (double)NS_PER_SECOND / sampler.settings.hz,
+    };
+    pthread_mutex_unlock(&lock);
+    return cost;
+}

@@ -1,0 +1,40 @@
+/* The sampling thread: looks at all threads' stacks, without the GIL and without a signal. */
+#ifndef PYPROF_STACK_SAMPLER_H
+#define PYPROF_STACK_SAMPLER_H
+
+#include "stack_book.h"
+
+struct stack_settings {
+    double hz;      /* looks a second; fewer if they would cost more than max_cpu */
+    double max_cpu; /* of one core, as a share */
+    int max_frames;
+    uint32_t look_back_seconds;
+};
+
+/* All of these are called with the GIL held, and one after the other. */
+
+/* Why it cannot be started; NULL if it is. */
+const char *stack_sampler_start(const struct stack_settings *settings);
+void stack_sampler_stop(void);
+bool stack_sampler_running(void);
+
+/* Around a fork: no thread of ours is there, and nothing is forgotten. Why it cannot go on. */
+void stack_sampler_pause(void);
+const char *stack_sampler_resume(void);
+
+/* A copy of what was counted up to now. */
+bool stack_sampler_copy(struct stack_snapshot *snapshot);
+
+/* The frames of the calling thread, read as those of others are: to see whether it works. At most
+   `walk`'s capacity of them; their number, or -1 if they cannot be read. */
+int stack_sampler_try(struct walk *walk);
+
+struct stack_cost {
+    uint64_t cpu;    /* ns that the sampling thread has burned */
+    uint64_t period; /* ns between two looks, on average, of late */
+    bool slowed;     /* they would cost more than max_cpu otherwise */
+};
+
+struct stack_cost stack_sampler_cost(void);
+
+#endif

@@ -1,0 +1,152 @@
+"""What the native engines have in common: one sampler for all agents, and the names of stacks."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from pyprof_agent._native import unusable as extension_unusable
+from pyprof_agent.errors import ConfigError
+from pyprof_agent.profile import Frame
+from pyprof_agent.sources.naming import TRUNCATED, FrameNames
+from pyprof_agent.sources.stack_counters import OVERFLOW
+
+if not extension_unusable():
+    from pyprof_agent._native import core
+if TYPE_CHECKING:
+    from pyprof_agent._native._core import Snapshot
+
+AT_ONCE = 1000
+"""Rows or frames made between two chances for other threads to have the GIL: about 1 ms."""
+
+MAX_STACKS_KEPT = 20_000
+"""Stacks kept from one snapshot to the next; to make them takes most of its time. At the
+default depth of 128 frames they have 22 MB at most."""
+
+NO_GIL = Frame("<allocated without the GIL>", "", 0, 0)
+"""Stands for the stack of a block that C code allocated while it had released the GIL."""
+
+NO_PYTHON = Frame("<outside of Python functions>", "", 0, 0)
+"""Stands for the stack of a thread that runs no Python function."""
+
+UNREADABLE = Frame("<unreadable stack>", "", 0, 0)
+"""Stands for a stack that changed at each attempt to read it."""
+
+_LOG = logging.getLogger("pyprof_agent")
+
+_MARKERS: dict[int, Frame] = (
+    {}
+    if extension_unusable()
+    else {
+        core.MARKER_CUT: TRUNCATED,
+        core.MARKER_NO_GIL: NO_GIL,
+        core.MARKER_NO_FRAME: NO_PYTHON,
+        core.MARKER_OVERFLOW: OVERFLOW,
+        core.MARKER_UNREADABLE: UNREADABLE,
+    }
+)
+
+
+class SharedSampler:
+    """A sampler that the process has one of; agents that want the same of it share it.
+
+    kind: `heap` or `stack`
+    """
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+        self.settings: Mapping[str, float] = {}
+        """Those that it runs with, by their names in `Config`."""
+        self.epoch = 0
+        """Grows when stacks and frames get other numbers."""
+        self.users = 0
+        self.renew_lock()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self.renew_lock)
+
+    def renew_lock(self) -> None:
+        """For a forked child: who held the lock is not in this process."""
+        # Guards everything here, and every call into the sampler. Re-entrant: a signal handler or a
+        # finalizer may ask for a profile in the middle of one.
+        self.lock = threading.RLock()
+
+    def join(self, settings: Mapping[str, float], start: Callable[[], None]) -> None:
+        """Start it, or join in where it runs; its settings stay then, and a warning is logged.
+
+        start: raises RuntimeError if it cannot
+
+        Raises ConfigError if it cannot run.
+        """
+        if self.users == 0:
+            try:
+                start()
+            except RuntimeError as error:
+                raise ConfigError(
+                    f"{self._kind}_engine is 'native'; it cannot run: {error}"
+                ) from None
+            self.settings = settings
+            self.epoch += 1
+        elif self.settings != settings:
+            _LOG.warning(
+                "%s: no effect, as the %s sampler runs already, with %s; stop the agents that use "
+                "it, then start",
+                _assignments(settings),
+                self._kind,
+                _assignments(self.settings),
+            )
+        self.users += 1
+
+    def leave(self, stop: Callable[[], None]) -> None:
+        """Stop it unless another agent uses it."""
+        self.users -= 1
+        if self.users == 0:
+            stop()
+
+
+def _assignments(settings: Mapping[str, float]) -> str:
+    return ", ".join(f"{name}={value:g}" for name, value in settings.items())
+
+
+class NativeStackNames:
+    """The stacks of a sampler's snapshots, in frames; what is named is kept for the next one."""
+
+    def __init__(self, names: FrameNames) -> None:
+        self._names = names
+        self._epoch = -1
+        self._frames: list[Frame] = []  # by the sampler's node
+        self._stacks: list[tuple[Frame, ...]] = []  # by its row, as far as they are kept
+
+    def known(self, epoch: int) -> int:
+        """Nodes that have names; the next snapshot needs to list those after them only."""
+        if epoch != self._epoch:
+            self._epoch, self._frames, self._stacks = epoch, [], []
+        return len(self._frames)
+
+    def stacks(self, snapshot: Snapshot, nodes: int, rows: int) -> list[tuple[Frame, ...]]:
+        """The stack of each row. The GIL is held without a break for some milliseconds at most."""
+        # Held here, as a signal handler may stop and start the engine meanwhile; and filled by
+        # place, as it may ask for a profile.
+        frames, kept = self._frames, self._stacks
+        for start, stop in batches(len(frames), nodes):
+            codes, instructions = core.snapshot_nodes(snapshot, start, stop)
+            frames[start:stop] = [
+                _MARKERS.get(instruction, NO_PYTHON)
+                if code is None
+                else self._names.of_code(code, instruction)
+                for code, instruction in zip(codes, instructions, strict=True)
+            ]
+        for start, stop in batches(len(kept), min(rows, MAX_STACKS_KEPT)):
+            kept[start:stop] = core.snapshot_stacks(snapshot, start, stop, frames)
+        stacks = kept[:rows]
+        for start, stop in batches(len(stacks), rows):
+            stacks += core.snapshot_stacks(snapshot, start, stop, frames)
+        return stacks
+
+
+def batches(start: int, stop: int) -> Iterator[tuple[int, int]]:
+    """Ranges from start to stop, to be listed one after the other."""
+    for begin in range(start, stop, AT_ONCE):
+        yield begin, min(begin + AT_ONCE, stop)

@@ -1,0 +1,308 @@
+"""The native stack engine: a thread in C that reads the others' frames without the GIL.
+
+There is one in the process. Agents that want the same of it share it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from itertools import repeat
+from types import CodeType, FrameType
+from typing import TYPE_CHECKING, NamedTuple
+
+from pyprof_agent._native import unusable as extension_unusable
+from pyprof_agent.errors import CaptureError, NotRunningError
+from pyprof_agent.profile import Label, Profile, Sample, ValueType, merge
+from pyprof_agent.sources.naming import FrameNames
+from pyprof_agent.sources.native_sampler import NativeStackNames, SharedSampler, batches
+from pyprof_agent.sources.stack_counters import COUNTERS, NATIVE_THREADS, SAMPLER, UNSAMPLED
+from pyprof_agent.sources.thread_clock import green_threads, name_of, native_id_of
+
+if not extension_unusable():
+    from pyprof_agent._native import core
+if TYPE_CHECKING:
+    from pyprof_agent._native._core import Snapshot
+
+DEFAULT_HZ = 100.0
+
+_Labels = tuple[Label, ...]
+
+_SAMPLER_LABELS = (Label("thread", "pyprof-stacks"),)
+_NATIVE_LABELS = (Label("thread", NATIVE_THREADS.function),)
+_YOUNG_LABELS = (Label("thread", "<new threads>"),)
+_OTHER_LABELS = (Label("thread", "<other threads>"),)
+_ENDED_LABELS = (Label("thread", "<ended threads>"),)
+
+
+class _Thread(NamedTuple):
+    """A thread of a snapshot: its number in the sampler, and CPU time in nanoseconds."""
+
+    number: int
+    ident: int
+    native_id: int
+    alive: bool
+    cpu: int
+
+
+class _Taken(NamedTuple):
+    """A snapshot of the sampler; times are those of CLOCK_MONOTONIC."""
+
+    snapshot: Snapshot
+    nodes: int
+    rows: int
+    threads: list[_Thread]
+    started_ns: int
+    taken_ns: int
+    process_cpu: int
+    sampler_cpu: int
+
+
+_sampler = SharedSampler("stack")
+_labels: dict[int, _Labels] = {}  # of threads by their numbers; with the sampler's lock held
+_process = 0  # which the sampler runs in
+
+
+def unusable() -> str:
+    """Why this engine cannot be used here; empty if it can."""
+    reason = extension_unusable()
+    if reason:
+        return reason
+    module = green_threads()
+    if module:
+        return f"the threads of this program are those of {module}"
+    try:
+        whole = all(walked == shown for walked, shown in (_both(), _nested(300), *_generated()))
+    except OSError as error:
+        return str(error)
+    return "" if whole else "it does not read other threads' stacks right on this build of CPython"
+
+
+class NativeStacks:
+    """Cumulative counters of every thread's stacks; see `stack_counters` for their meaning.
+
+    Whoever starts, stops and forks does so one after the other; snapshots may come at any time.
+
+    names: where frames come from
+    hz: looks per second, 0.1 to 1000; fewer if they would cost more than `max_cpu`
+    max_cpu: of one core, as a share
+    max_frames: depth of the stacks, 1 to 1024
+    look_back: seconds that `past` can go back
+    """
+
+    name = "native"
+    exact_hits = True
+
+    def __init__(
+        self, names: FrameNames, *, hz: float, max_cpu: float, max_frames: int, look_back: int
+    ) -> None:
+        self._names = NativeStackNames(names)
+        self._settings = {
+            "stack_hz": hz,
+            "stack_max_cpu": max_cpu,
+            "max_frames": max_frames,
+            "look_back": look_back,
+        }
+        self._started = False
+        self._starts = 0
+
+    @property
+    def generation(self) -> int:
+        """Another number once the counters have begun anew."""
+        return self._starts + _sampler.epoch
+
+    def start(self) -> None:
+        """Start the sampler, or join in where it runs. Does nothing if this engine runs.
+
+        If it runs with other settings, these stay, and a warning is logged.
+
+        Raises ConfigError if it cannot run.
+        """
+        with _sampler.lock:
+            if not self._started:
+                _sampler.join(self._settings, self._launch)
+                self._started = True
+                self._starts += 1
+
+    def stop(self) -> None:
+        """Stop the sampler unless another agent uses it. Does nothing if this does not run."""
+        with _sampler.lock:
+            if self._started:
+                self._started = False
+                _sampler.leave(core.stack_stop)
+
+    def snapshot(self) -> Profile:
+        """All that was counted since the sampler's start.
+
+        Raises NotRunningError before `start()` and after `stop()`.
+        """
+        return self._profile(-1)
+
+    def past(self, seconds: float) -> Profile:
+        """What `snapshot()` would have given so many seconds ago, or up to ten seconds before that.
+
+        If the sampler does not run for as long, its beginning.
+
+        Raises NotRunningError as `snapshot()`, and CaptureError where nothing is kept.
+        """
+        return self._profile(time.monotonic_ns() - round(seconds * 1e9))
+
+    def stats(self) -> dict[str, float]:
+        """Looks so far, what they cost, stacks known, and what was lost.
+
+        `hz`: looks a second of late
+        `ticks`: looks
+        `cpu_seconds`: CPU time of the sampling thread
+        `unreadable`: counted as `<unreadable stack>`: they changed at each attempt to read them
+        `retried`: attempts that failed
+        `overflowed`: counted, but on `<too many stacks>`, as a table was full
+        `stacks`, `frames`, `own_bytes`: what its tables have
+        """
+        stats = core.stack_stats()
+        return {
+            "hz": 1e9 / stats["period"] if stats["period"] else 0.0,
+            "ticks": stats["ticks"],
+            "cpu_seconds": stats["cpu"] / 1e9,
+            "stacks": stats["stacks"],
+            "frames": stats["frames"],
+            "unreadable": stats["unreadable"],
+            "retried": stats["retried"],
+            "overflowed": stats["overflowed"],
+            "own_bytes": stats["own_bytes"],
+        }
+
+    def before_fork(self) -> None:
+        """Take the sampling thread away: from 3.12 on, fork warns of any other thread."""
+        core.stack_pause()
+
+    def after_fork(self, *, child: bool) -> None:
+        """Go on where it was; the child starts from zero, with its own clocks.
+
+        Raises RuntimeError if no thread can be started.
+        """
+        if not child:
+            core.stack_resume()
+        elif _process != os.getpid():
+            _sampler.renew_lock()
+            with _sampler.lock:
+                core.stack_stop()
+                self._launch()
+                _sampler.epoch += 1
+
+    def _launch(self) -> None:
+        global _process
+        settings = _sampler.settings if _sampler.users else self._settings
+        _labels.clear()
+        _labels.update({core.THREAD_YOUNG: _YOUNG_LABELS, core.THREAD_OTHERS: _OTHER_LABELS})
+        _process = os.getpid()
+        core.stack_start(
+            settings["stack_hz"],
+            settings["stack_max_cpu"],
+            int(settings["max_frames"]),
+            int(settings["look_back"]),
+        )
+
+    def _profile(self, moment: int) -> Profile:
+        with _sampler.lock:
+            if not self._started:
+                raise NotRunningError("the native stack engine is not running")
+            known = self._names.known(_sampler.epoch)
+            try:
+                snapshot, nodes, rows, threads, *times = core.stack_snapshot(known, moment)
+            except LookupError as error:
+                raise CaptureError(f"{error}: look_back is 0") from None
+            taken = _Taken(snapshot, nodes, rows, [_Thread(*each) for each in threads], *times)
+            labels = {thread.number: _labels_of(thread) for thread in taken.threads}
+            stacks = self._names.stacks(taken.snapshot, taken.nodes, taken.rows)
+            samples: list[Sample] = []
+            for start, stop in batches(0, taken.rows):
+                samples += map(
+                    Sample,
+                    stacks[start:stop],
+                    map(_counters, core.snapshot_values(taken.snapshot, start, stop)),
+                    map(labels.__getitem__, core.snapshot_threads(taken.snapshot, start, stop)),
+                )
+            clocks = [(UNSAMPLED, labels[each.number], each.cpu) for each in taken.threads]
+            native = taken.process_cpu - taken.sampler_cpu - sum(cpu for _, _, cpu in clocks)
+            clocks += [
+                (SAMPLER, _SAMPLER_LABELS, taken.sampler_cpu),
+                (NATIVE_THREADS, _NATIVE_LABELS, max(native, 0)),
+            ]
+            samples += (
+                Sample((frame,), (0, 0, 0, 0, cpu), whose) for frame, whose, cpu in clocks if cpu
+            )
+            comments = self._comments()
+        return merge(
+            [
+                Profile(
+                    sample_types=COUNTERS,
+                    samples=tuple(samples),
+                    period_type=ValueType("wall", "nanoseconds"),
+                    period=round(1e9 / _sampler.settings["stack_hz"]),
+                    time_nanos=time.time_ns() - time.monotonic_ns() + taken.taken_ns,
+                    duration_nanos=taken.taken_ns - taken.started_ns,
+                    comments=comments,
+                )
+            ]
+        )
+
+    def _comments(self) -> tuple[str, ...]:
+        stats = core.stack_stats()
+        hz, budget = _sampler.settings["stack_hz"], _sampler.settings["stack_max_cpu"]
+        comments = [
+            f"stack engine: native, {hz:g} looks a second, {stats['ticks']} so far, "
+            f"{stats['cpu'] / 1e9:.3g} s of CPU"
+        ]
+        if stats["slowed"]:
+            comments.append(
+                f"of late {1e9 / stats['period']:.3g} looks a second, as more would cost more than "
+                f"stack_max_cpu={budget:g} of a core"
+            )
+        if stats["unreadable"]:
+            comments.append(f"{stats['unreadable']} stacks changed at each attempt to read them")
+        if stats["overflowed"]:
+            comments.append(f"{stats['overflowed']} stacks came after a table was full")
+        return tuple(comments)
+
+
+def _counters(values: tuple[int, ...]) -> tuple[int, ...]:
+    ticks, wall, hits = values
+    return (ticks, wall, hits, ticks - hits, 0)
+
+
+def _labels_of(each: _Thread) -> _Labels:
+    """The labels of a thread, for ever; with the sampler's lock held."""
+    known = _labels.get(each.number)
+    if known is not None:
+        return known
+    # Not threading.enumerate(): it takes a lock that a thread may hold while it waits for us at
+    # a fork.
+    thread = threading._active.get(each.ident)  # type: ignore[attr-defined]
+    if not each.alive or (thread is not None and native_id_of(thread) != each.native_id):
+        return _ENDED_LABELS
+    labels = (Label("thread", name_of(thread)), Label("thread_id", each.native_id))
+    return _labels.setdefault(each.number, labels)
+
+
+_Position = tuple[CodeType, int]
+
+
+def _nested(depth: int) -> tuple[list[_Position], list[_Position]]:
+    return _both() if depth == 0 else _nested(depth - 1)
+
+
+def _generated() -> list[tuple[list[_Position], list[_Position]]]:
+    return [pair for _ in repeat(None, 2) for pair in (_both() for _ in range(2))]
+
+
+def _both() -> tuple[list[_Position], list[_Position]]:
+    # The caller's frames: this one's position moves between the two calls.
+    walked = core.own_stack_walked()[1:]
+    frame: FrameType | None = sys._getframe(1)
+    shown: list[_Position] = []
+    while frame is not None and len(shown) < len(walked):
+        shown.append((frame.f_code, frame.f_lasti))
+        frame = frame.f_back
+    return walked, shown
