@@ -6,6 +6,7 @@
 
 #include <Python.h>
 
+#include <opcode.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -202,8 +203,54 @@ frames_owner_is_sane(const struct _PyInterpreterFrame *copy)
            || (frames_is_shim(copy) && copy->owner >= 0 && copy->owner <= 4);
 }
 
-/* Whether a frame that has just been left may still be the top one, its code gone. */
-#define FRAMES_TOP_LAGS (PY_VERSION_HEX >= 0x030e0000)
+/* Whether a frame may wait for one that it has called: it has put its stack pointer away for that.
+   From 3.14 on it is there always. */
+static inline bool
+frames_has_stack_pointer(const struct _PyInterpreterFrame *copy)
+{
+#if PY_VERSION_HEX >= 0x030e0000
+    return copy->stackpointer != NULL;
+#else
+    return copy->stacktop >= 0;
+#endif
+}
+
+/* Whether the instruction that a frame is at is one by which it is left. The code object must live. */
+static inline bool
+frames_is_leaving(PyObject *code, int32_t instruction)
+{
+    if (instruction < 0) {
+        return false;
+    }
+    unsigned char opcode = (unsigned char)((PyCodeObject *)code)->co_code_adaptive[instruction];
+    switch (opcode) {
+    case RETURN_VALUE:
+    case YIELD_VALUE:
+    case RETURN_GENERATOR:
+#ifdef RETURN_CONST
+    case RETURN_CONST:
+#endif
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* Whether a frame was entered from C: then what is below has called C and not a Python function.
+   From 3.12 on there is a shim in between. */
+static inline bool
+frames_is_entry(const struct _PyInterpreterFrame *copy)
+{
+#if PY_VERSION_HEX >= 0x030c0000
+    (void)copy;
+    return false;
+#else
+    return copy->is_entry;
+#endif
+}
+
+/* Whether a frame has no code any more once it has been left. */
+#define FRAMES_LEFT_ARE_EMPTY (PY_VERSION_HEX >= 0x030e0000)
 
 /* What must be known of a code object to judge frames that say they run it. */
 struct code_facts {

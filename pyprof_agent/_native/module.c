@@ -245,10 +245,7 @@ stack_stats(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
 static PyObject *
 show(const struct walk_frame *frame)
 {
-    if (frame->code == NULL || !PyCode_Check(frame->code)
-        || (!frame->generator
-            && frame->instruction < ((PyCodeObject *)frame->code)->_co_firsttraceable
-                                        * (int)sizeof(_Py_CODEUNIT))) {
+    if (frame->part != WALK_SHOWN) {
         Py_RETURN_NONE;
     }
     return Py_BuildValue("(Oi)", frame->code, (int)frame->instruction);

@@ -1,6 +1,5 @@
 #include "stack_book.h"
 
-#include "code_table.h"
 #include "look_back.h"
 
 #include <pthread.h>
@@ -151,59 +150,13 @@ stack_book_marker(enum stack_marker marker)
     return node;
 }
 
-/* Whether each frame can run the code that it says it runs. */
-static bool
-judge_frames(struct walk *walk, uint64_t codes_destroyed)
-{
-    for (int i = 0; i < walk->count; i++) {
-        struct walk_frame *frame = &walk->frames[i];
-        frame->shown = false;
-        frame->bytes = 0;
-        if (frame->code == NULL || frame->code == Py_None) {
-            continue;
-        }
-        const struct known_code *known =
-            code_table_get(&book.codes, frame->code, codes_destroyed);
-        if (known == NULL) {
-            return false;
-        }
-        int32_t unit = (int32_t)sizeof(_Py_CODEUNIT);
-        if (frame->instruction >= known->facts.length * unit) {
-            return false;
-        }
-        frame->bytes = known->facts.frame_bytes;
-        frame->shown =
-            frame->generator || frame->instruction >= known->facts.first_traceable * unit;
-    }
-    return true;
-}
-
-/* Whether each frame on the data stack begins where its caller's ends. There is no gap but for the
-   frames of generators and of the interpreter itself, which are elsewhere. A frame that was left
-   and written over while the stack was read is found here, unless it had the same size. */
-static bool
-frames_fit(const struct walk *walk)
-{
-    uintptr_t end_of_caller = 0;
-    for (int i = walk->count - 1; i >= 0; i--) {
-        const struct walk_frame *frame = &walk->frames[i];
-        if (frame->on_data_stack) {
-            if (end_of_caller != 0 && frame->bytes != 0 && frame->address != end_of_caller) {
-                return false;
-            }
-            end_of_caller = frame->bytes == 0 ? 0 : frame->address + (uintptr_t)frame->bytes;
-        }
-    }
-    return true;
-}
-
 /* The number of frames of a walk, from the leaf on, that make a stack of at most max_frames. */
 static int
 count_kept(const struct walk *walk, bool *cut)
 {
     int shown = 0;
     for (int i = 0; i < walk->count; i++) {
-        if (walk->frames[i].shown && shown++ == book.max_frames) {
+        if (walk->frames[i].part == WALK_SHOWN && shown++ == book.max_frames) {
             *cut = true;
             return i;
         }
@@ -212,13 +165,14 @@ count_kept(const struct walk *walk, bool *cut)
 }
 
 static uint32_t
-intern(const struct walk *walk, bool cut)
+intern(const struct walk *walk)
 {
+    bool cut = walk->cut;
     int count = count_kept(walk, &cut);
     uint32_t node = cut ? marker_node(MARKER_CUT) : STACK_ROOT;
     while (count-- > 0 && node != STACK_NONE) {
         const struct walk_frame *frame = &walk->frames[count];
-        if (frame->shown) {
+        if (frame->part == WALK_SHOWN) {
             bool made;
             node = stack_table_intern(&book.stacks, node, frame->code, frame->instruction, &made);
         }
@@ -231,11 +185,13 @@ intern(const struct walk *walk, bool cut)
 }
 
 uint32_t
-stack_book_intern(struct walk *walk, bool cut, uint64_t codes_destroyed)
+stack_book_intern(struct walk *walk, uint64_t codes_destroyed)
 {
     stack_book_lock();
-    uint32_t node = judge_frames(walk, codes_destroyed) && frames_fit(walk) ? intern(walk, cut)
-                                                                            : STACK_NONE;
+    uint32_t node = STACK_NONE;
+    if (walk_frames(walk, &book.codes, codes_destroyed) == WALK_WHOLE) {
+        node = intern(walk);
+    }
     stack_book_unlock();
     return node;
 }

@@ -67,8 +67,8 @@ bool stack_book_code_dying(PyObject *code);
 /* To be had before a walk, for stack_book_intern(). */
 uint64_t stack_book_codes_destroyed(void);
 
-/* The node of the stack that was walked; STACK_NONE if it is none that the thread can have had. */
-uint32_t stack_book_intern(struct walk *walk, bool cut, uint64_t codes_destroyed);
+/* The node of the stack whose top was copied; STACK_NONE if the thread moved on too fast. */
+uint32_t stack_book_intern(struct walk *walk, uint64_t codes_destroyed);
 
 /* The node of a marker. */
 uint32_t stack_book_marker(enum stack_marker marker);

@@ -253,14 +253,12 @@ read_stack(struct sampled *sampled)
     for (unsigned attempt = 0; attempt < ATTEMPTS; attempt++) {
         uint64_t destroyed = stack_book_codes_destroyed();
         enum walk_end end =
-            walk_thread(&sampler.walk, sampled->state, sampled->id, &sampled->memory);
+            walk_copy(&sampler.walk, sampled->state, sampled->id, &sampled->memory);
         if (end == WALK_GONE) {
             return STACK_NONE;
         }
-        uint32_t node = STACK_NONE;
-        if (end != WALK_TORN) {
-            node = stack_book_intern(&sampler.walk, end == WALK_CUT, destroyed);
-        }
+        uint32_t node =
+            end == WALK_TORN ? STACK_NONE : stack_book_intern(&sampler.walk, destroyed);
         if (node != STACK_NONE) {
             if (attempt > 0) {
                 stack_book_failed(attempt, false);
@@ -638,8 +636,12 @@ stack_sampler_try(struct walk *walk)
 {
     const PyThreadState *own = PyThreadState_Get();
     struct walk_memory memory = {0};
-    enum walk_end end = walk_thread(walk, own, own->id, &memory);
-    return end == WALK_WHOLE || end == WALK_CUT ? walk->count : -1;
+    struct code_table codes;
+    bool whole = code_table_init(&codes, STACK_MAX_CODES)
+                 && walk_copy(walk, own, own->id, &memory) == WALK_WHOLE
+                 && walk_frames(walk, &codes, 0) == WALK_WHOLE;
+    code_table_free(&codes);
+    return whole ? walk->count : -1;
 }
 
 struct stack_cost

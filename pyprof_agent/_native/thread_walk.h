@@ -2,7 +2,7 @@
 #ifndef PYPROF_THREAD_WALK_H
 #define PYPROF_THREAD_WALK_H
 
-#include "frames.h"
+#include "code_table.h"
 
 /* Where a thread's memory was when it was last walked: what is copied first, and at once. */
 struct walk_memory {
@@ -11,22 +11,29 @@ struct walk_memory {
     uintptr_t high;
 };
 
-struct walk_frame {
-    uintptr_t address;
-    PyObject *code; /* as the frame says; NULL for a shim, or a frame that has been left */
-    int32_t instruction;
-    bool generator;
-    bool on_data_stack;
-    /* For who judges the walk: */
-    bool shown;    /* a function's, and past the making of its frame */
-    int32_t bytes; /* on the data stack; 0 if that is not known */
+enum walk_part {
+    WALK_HIDDEN,   /* none of a function, or one that has just been left */
+    WALK_STARTING, /* a function that has not come to its first line */
+    WALK_SHOWN,
 };
 
-enum walk_end {
-    WALK_WHOLE, /* down to the base */
-    WALK_CUT,   /* there were more frames than asked for */
-    WALK_TORN,  /* the thread moved on in the middle: what was read does not fit together */
-    WALK_GONE,  /* the thread state is another thread's by now */
+struct walk_frame {
+    uintptr_t address;
+    PyObject *code;
+    int32_t instruction;
+    enum walk_part part;
+    bool on_data_stack;
+    bool generator;
+    bool from_c;     /* it may have been called by C */
+    bool has_called; /* it may be waiting for a Python function that it called */
+    uintptr_t end;   /* where a frame above it would begin; 0 if that is not known */
+};
+
+/* A copy of a part of a data stack. */
+struct walk_window {
+    char *bytes;
+    uintptr_t low;
+    uintptr_t high;
 };
 
 /* Room for a walk, of one sampling thread. */
@@ -34,17 +41,27 @@ struct walk {
     struct walk_frame *frames; /* leaf first */
     int count;
     int capacity;
-    char *window; /* a copy of a part of the data stack */
-    uintptr_t low;
-    uintptr_t high;
+    bool cut;                  /* there were more frames than there is room for */
+    struct walk_window top;    /* copied together with the address of the top frame */
+    struct walk_window deeper;
 };
 
-/* limit: frames to be told apart, shims and unfinished ones included. False without memory. */
+enum walk_end {
+    WALK_WHOLE,
+    WALK_TORN, /* the thread moved on in the middle: what was read does not fit together */
+    WALK_GONE, /* the thread state is another thread's by now */
+};
+
+/* limit: frames to be told apart, the interpreter's own included. False without memory. */
 bool walk_init(struct walk *walk, int limit);
 void walk_free(struct walk *walk);
 
-/* Read the frames of the thread with that state and that id. */
-enum walk_end walk_thread(struct walk *walk, const PyThreadState *thread, uint64_t id,
-                          struct walk_memory *memory);
+/* Copy the top of the stack of the thread with that state and that id. */
+enum walk_end walk_copy(struct walk *walk, const PyThreadState *thread, uint64_t id,
+                        struct walk_memory *memory);
+
+/* The frames as they were at the moment when the top was copied. Code objects in a frame's way are
+   taken into `codes`, which had seen `destroyed` of them destroyed before the copy was made. */
+enum walk_end walk_frames(struct walk *walk, struct code_table *codes, uint64_t destroyed);
 
 #endif
