@@ -119,9 +119,13 @@ def fork(number, frame):
     global forks
     child = os.fork()
     if child == 0:
-        pyprof_agent.start(heap=False)
-        pyprof_agent.stop()
-        os._exit(0)
+        status = 1
+        try:
+            pyprof_agent.start(heap=False)
+            pyprof_agent.stop()
+            status = 0
+        finally:
+            os._exit(status)  # else it would go on with the loop below, and fork in its turn
     forks += os.waitpid(child, 0)[1] == 0
 
 signal.signal(signal.SIGALRM, fork)

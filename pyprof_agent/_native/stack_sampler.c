@@ -259,6 +259,7 @@ read_stack(struct sampled *sampled)
         }
         uint32_t node =
             end == WALK_TORN ? STACK_NONE : stack_book_intern(&sampler.walk, destroyed);
+        walk_remember(&sampler.walk, &sampled->memory);
         if (node != STACK_NONE) {
             if (attempt > 0) {
                 stack_book_failed(attempt, false);

@@ -55,12 +55,14 @@ struct thread_copy {
     _Alignas(void *) char link[FRAMES_LINK_BYTES + 1];
 };
 
-/* Copy thread state, link and a part of the data stack as `memory` has them; how many of these. */
+/* Copy thread state, link, a part of the data stack and the frames of generators as `memory` has
+   them; how many of the first three. */
 static int
-copy_at_once(struct walk_window *window, const PyThreadState *thread,
-             const struct walk_memory *memory, struct thread_copy *copy)
+copy_at_once(struct walk *walk, const PyThreadState *thread, const struct walk_memory *memory,
+             struct thread_copy *copy)
 {
-    struct guarded_range ranges[3];
+    struct walk_window *window = &walk->top;
+    struct guarded_range ranges[3 + WALK_GENERATORS];
     int count = 0;
     ranges[count++] = (struct guarded_range){thread, &copy->state, FRAMES_THREAD_BYTES};
     if (FRAMES_LINK_BYTES > 0) {
@@ -70,11 +72,19 @@ copy_at_once(struct walk_window *window, const PyThreadState *thread,
     window->high = memory->high;
     ranges[count++] = (struct guarded_range){(const void *)memory->low, window->bytes,
                                              memory->high - memory->low};
+    int needed = count;
+    for (int i = 0; i < WALK_GENERATORS && memory->generators[i] != 0; i++) {
+        ranges[count++] = (struct guarded_range){(const void *)memory->generators[i],
+                                                 &walk->generator_frames[i], FRAMES_HEADER_BYTES};
+    }
     int whole = guarded_read(ranges, count);
-    if (whole < count) {
+    for (int i = 0; i < WALK_GENERATORS; i++) {
+        walk->generators[i] = needed + i < whole ? memory->generators[i] : 0;
+    }
+    if (whole < needed) {
         window->high = window->low;
     }
-    return whole;
+    return whole < needed ? whole : needed;
 }
 
 /* The part of the data stack to copy for a top frame there, down to the lowest frame if that fits.
@@ -112,7 +122,7 @@ walk_copy(struct walk *walk, const PyThreadState *thread, uint64_t id, struct wa
     walk->cut = false;
     walk->deeper.low = walk->deeper.high = 0;
     for (int attempt = 0; attempt < 4; attempt++) {
-        int whole = copy_at_once(&walk->top, thread, memory, &copy);
+        int whole = copy_at_once(walk, thread, memory, &copy);
         const PyThreadState *state = &copy.state;
         if (whole == 0 || state->id != id) {
             return WALK_GONE;
@@ -164,6 +174,12 @@ read_header(struct walk *walk, uintptr_t address, struct _PyInterpreterFrame *he
     if (has_header(window, address)) {
         memcpy(header, window->bytes + (address - window->low), FRAMES_HEADER_BYTES);
         return true;
+    }
+    for (int i = 0; i < WALK_GENERATORS; i++) {
+        if (walk->generators[i] == address) {
+            memcpy(header, &walk->generator_frames[i], FRAMES_HEADER_BYTES);
+            return true;
+        }
     }
     return guarded_copy((const void *)address, header, FRAMES_HEADER_BYTES);
 }
@@ -298,8 +314,25 @@ walk_frames(struct walk *walk, struct code_table *codes, uint64_t destroyed)
             frame[-1].from_c = true;
         }
         address = (uintptr_t)header.previous;
+        if (address == 0 && frame->generator) {
+            return WALK_TORN; /* it was left before it was read */
+        }
     }
     drop_left(walk);
     add_called(walk, codes, destroyed);
     return WALK_WHOLE;
+}
+
+void
+walk_remember(const struct walk *walk, struct walk_memory *memory)
+{
+    int known = 0;
+    for (int i = 0; i < walk->count && known < WALK_GENERATORS; i++) {
+        if (walk->frames[i].generator) {
+            memory->generators[known++] = walk->frames[i].address;
+        }
+    }
+    if (known > 0 && known < WALK_GENERATORS) {
+        memory->generators[known] = 0;
+    }
 }

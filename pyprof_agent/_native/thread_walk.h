@@ -4,11 +4,15 @@
 
 #include "code_table.h"
 
+/* Frames of generators and coroutines that are copied at once with the data stack. */
+#define WALK_GENERATORS 4
+
 /* Where a thread's memory was when it was last walked: what is copied first, and at once. */
 struct walk_memory {
     const void *link;
     uintptr_t low; /* the part of the data stack with its frames */
     uintptr_t high;
+    uintptr_t generators[WALK_GENERATORS]; /* their frames, from the leaf on; 0: none */
 };
 
 enum walk_part {
@@ -42,7 +46,9 @@ struct walk {
     int count;
     int capacity;
     bool cut;                  /* there were more frames than there is room for */
-    struct walk_window top;    /* copied together with the address of the top frame */
+    struct walk_window top;    /* copied together with the address of the top frame, as are: */
+    uintptr_t generators[WALK_GENERATORS];
+    struct _PyInterpreterFrame generator_frames[WALK_GENERATORS];
     struct walk_window deeper;
 };
 
@@ -63,5 +69,8 @@ enum walk_end walk_copy(struct walk *walk, const PyThreadState *thread, uint64_t
 /* The frames as they were at the moment when the top was copied. Code objects in a frame's way are
    taken into `codes`, which had seen `destroyed` of them destroyed before the copy was made. */
 enum walk_end walk_frames(struct walk *walk, struct code_table *codes, uint64_t destroyed);
+
+/* Have the generators of this walk copied at once the next time. */
+void walk_remember(const struct walk *walk, struct walk_memory *memory);
 
 #endif

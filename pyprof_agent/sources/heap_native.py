@@ -95,6 +95,7 @@ class NativeHeap:
                 _sampler.leave(core.heap_stop)
 
     def _launch(self) -> None:
+        core.heap_stop()  # one that a signal handler in the middle of a start has left
         core.heap_start(self._settings["heap_sample_bytes"], self._settings["max_frames"])
         _sampler.resets = 0
 

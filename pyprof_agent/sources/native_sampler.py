@@ -80,14 +80,17 @@ class SharedSampler:
 
         Raises ConfigError if it cannot run.
         """
-        if self.users == 0:
+        # Counted first: a signal handler that starts an agent in the middle of this joins in.
+        self.users += 1
+        if self.users == 1:
+            self.settings = settings
             try:
                 start()
             except RuntimeError as error:
+                self.users -= 1
                 raise ConfigError(
                     f"{self._kind}_engine is 'native'; it cannot run: {error}"
                 ) from None
-            self.settings = settings
             self.epoch += 1
         elif self.settings != settings:
             _LOG.warning(
@@ -97,7 +100,6 @@ class SharedSampler:
                 self._kind,
                 _assignments(self.settings),
             )
-        self.users += 1
 
     def leave(self, stop: Callable[[], None]) -> None:
         """Stop it unless another agent uses it."""

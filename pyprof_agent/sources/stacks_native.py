@@ -187,13 +187,13 @@ class NativeStacks:
         elif _process != os.getpid():
             _sampler.renew_lock()
             with _sampler.lock:
-                core.stack_stop()
                 self._launch()
                 _sampler.epoch += 1
 
     def _launch(self) -> None:
         global _process
-        settings = _sampler.settings if _sampler.users else self._settings
+        settings = _sampler.settings
+        core.stack_stop()  # one that a signal handler in the middle of a start has left
         _labels.clear()
         _labels.update({core.THREAD_YOUNG: _YOUNG_LABELS, core.THREAD_OTHERS: _OTHER_LABELS})
         _process = os.getpid()
