@@ -14,7 +14,12 @@ from typing import ParamSpec, TypeVar
 from pyprof_agent import forks
 from pyprof_agent.config import Config
 from pyprof_agent.engines import Source, heap_engine, stack_engine
-from pyprof_agent.errors import ConfigError, NotRunningError, UnknownProfileError
+from pyprof_agent.errors import (
+    CaptureError,
+    ConfigError,
+    NotRunningError,
+    UnknownProfileError,
+)
 from pyprof_agent.formats.pprof import address
 from pyprof_agent.profile import Profile, rounded, subtract
 from pyprof_agent.sources import stack_counters
@@ -159,16 +164,25 @@ class Agent:
         """
         return Window(self._kind(name))
 
-    def capture(self, name: str, seconds: float | None = None) -> Profile:
+    def capture(
+        self, name: str, seconds: float | None = None, *, last: float | None = None
+    ) -> Profile:
         """Make a profile.
 
         name: `heap`, `allocs`, `profile` (or `cpu`), `wall`, `goroutine`, `threadcreate`
         seconds: length of the window to wait for. None is all there is at once: what is
             alive or there now, and for `profile` and `wall` everything since the start.
+        last: length of the window that has just ended, in seconds; `profile` and `wall` have
+            one, for up to `Config.look_back`. Not together with `seconds`.
 
         Raises UnknownProfileError for a name it does not know, NotRunningError before
-        `start()`, CaptureError if collecting fails, ValueError if `seconds` is not positive.
+        `start()`, CaptureError if collecting fails or the engine cannot look back, ValueError
+        if `seconds` or `last` cannot be used.
         """
+        if last is not None:
+            if seconds is not None:
+                raise ValueError(f"seconds is {seconds!r} and last is {last!r}; use one of them")
+            return self._look_back(name, last)
         if seconds is None:
             return self._since_start(name)
         _check_seconds(seconds)
@@ -209,6 +223,20 @@ class Agent:
     def symbols(self) -> Mapping[int, str]:
         """Function names by address, of every frame that was named so far."""
         return {address(frame): frame.function for frame in self._names.known()}
+
+    def _look_back(self, name: str, last: float) -> Profile:
+        kind = self._kind(name)
+        if kind.past is None:
+            raise CaptureError(
+                f"{name} cannot look back; profile and wall can, with the native stack engine"
+            )
+        if not 0 < last <= self.config.look_back:
+            raise ValueError(
+                f"last is {last!r}; use a positive number up to look_back, "
+                f"which is {self.config.look_back}"
+            )
+        earlier = kind.past(last)
+        return rounded(kind.finish(kind.subtract(kind.snapshot(), earlier)))
 
     def _since_start(self, name: str) -> Profile:
         kind = self._kind(name)

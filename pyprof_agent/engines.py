@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from pyprof_agent.config import Config
@@ -42,8 +43,9 @@ class StackSource(Source, Protocol):
 
     exact_hits: bool  # see stack_counters.cpu_profile
 
-    def past(self, seconds: float) -> Profile:
-        """What `snapshot()` would have given so many seconds ago."""
+    @property
+    def past(self) -> Callable[[float], Profile] | None:
+        """What `snapshot()` would have given so many seconds ago; None if that is not kept."""
 
 
 def heap_engine(config: Config, names: FrameNames) -> tuple[HeapSource, str]:

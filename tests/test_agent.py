@@ -18,7 +18,7 @@ from pyprof_agent import (
 )
 from pyprof_agent.formats.pprof import address
 from pyprof_agent.profile import validate
-from pyprof_agent.sources import heap_native
+from pyprof_agent.sources import heap_native, stacks_native
 
 NAMES = ("heap", "allocs", "profile", "wall", "goroutine", "threadcreate")
 
@@ -47,9 +47,11 @@ def test_heap_and_allocs_are_one_table_with_another_default(agent: Agent) -> Non
 
 def test_engines_are_named(agent: Agent) -> None:
     native = not heap_native.unusable()
-    assert agent.engines == {"heap": "native" if native else "tracemalloc", "stacks": "python"}
+    stacks = "python" if stacks_native.unusable() else "native"
+    assert agent.engines == {"heap": "native" if native else "tracemalloc", "stacks": stacks}
     assert bool(agent.fallbacks) == (not native)
-    assert Agent(Config(heap=False)).engines == {"heap": "off", "stacks": "python"}
+    assert Agent(Config(heap=False)).engines == {"heap": "off", "stacks": stacks}
+    assert Agent(Config(heap=False, stack_engine="python")).engines["stacks"] == "python"
 
 
 def test_without_the_native_engine_there_is_tracemalloc_and_a_reason(
@@ -93,15 +95,16 @@ def test_a_capture_before_start_and_after_stop_says_what_to_do() -> None:
         agent.stop()
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"stack_engine": "native"}, "no native stack engine, use 'auto' or 'python'"),
-    ],
-)
-def test_an_engine_that_is_not_there_is_refused(options: dict[str, str], message: str) -> None:
+def test_a_stack_engine_that_cannot_be_used_is_refused_or_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stacks_native, "unusable", lambda: "it is forbidden")
+    message = "cannot be used: it is forbidden. Use 'auto' or 'python'"
     with pytest.raises(ConfigError, match=message):
-        Agent(Config(**options))  # type: ignore[arg-type]
+        Agent(Config(stack_engine="native"))
+    agent = Agent(Config())
+    assert agent.engines["stacks"] == "python"
+    assert agent.fallbacks["stacks"] == "it is forbidden"
 
 
 def test_start_and_stop_are_idempotent_and_safe_from_many_threads() -> None:
@@ -130,7 +133,7 @@ def test_a_start_that_fails_half_way_leaves_nothing_on(monkeypatch: pytest.Monke
     def no_threads(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    agent = Agent(Config(heap_sample_bytes=1))
+    agent = Agent(Config(heap_sample_bytes=1, stack_engine="python"))
     monkeypatch.setattr(threading.Thread, "start", no_threads)
     with pytest.raises(RuntimeError, match="can't start new thread"):
         agent.start()

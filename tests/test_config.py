@@ -19,7 +19,9 @@ OPTIONS: dict[str, tuple[Any, Any, str]] = {
     "stack_engine": ("auto", "python", " Python "),
     "heap_sample_bytes": (524288, 4096, "4096"),
     "stack_hz": (None, 49.5, "49.5"),
+    "stack_max_cpu": (0.01, 0.5, "0.5"),
     "max_frames": (128, 64, " 64"),
+    "look_back": (600, 0, "0"),
 }
 
 

@@ -108,7 +108,7 @@ def test_record_writes_although_the_block_raises(tmp_path: Path) -> None:
 
 
 def test_record_uses_the_agent_that_runs_and_leaves_it_running() -> None:
-    agent = pyprof_agent.start(heap=False)
+    agent = pyprof_agent.start(heap=False, stack_hz=20)
     with pyprof_agent.record(name="wall") as recording:
         time.sleep(0.1)
     assert agent.running

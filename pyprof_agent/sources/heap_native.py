@@ -136,7 +136,7 @@ class NativeHeap:
             return subtract(later, earlier)
         # Rows may have been folded between the two. Those of equal stacks, from places on one
         # line, are added up first.
-        return heap_rows.window(merge([later]), merge([earlier]))
+        return heap_rows.window(merge([later]), merge([earlier]), in_parts=True)
 
     def stats(self) -> dict[str, float]:
         """Samples so far, alive, and lost; stacks and frames known; its own memory in bytes.

@@ -66,11 +66,14 @@ class HeapRows:
                 self.folded += 1
 
 
-def window(later: Profile, earlier: Profile) -> Profile:
+def window(later: Profile, earlier: Profile, *, in_parts: bool = False) -> Profile:
     """What changed between two snapshots of a table; alloc_* are never negative.
 
     A row that was folded between them took what it had allocated to the overflow row. It is
     looked for there in the earlier snapshot too, so that moving it counts as no allocation.
+
+    in_parts: a row here is several in the table, those of the places on one line, of which some
+        may have stayed; what is missing now has been moved, and no more
     """
     rows = {sample.stack: sample.values for sample in later.samples}
     samples = []
@@ -78,7 +81,9 @@ def window(later: Profile, earlier: Profile) -> Profile:
         objects, space, *in_use = sample.values
         now = rows.get(sample.stack, (0, 0))
         if now[0] < objects or now[1] < space:
-            samples.append(Sample(_OVERFLOW_STACK, (objects, space, 0, 0)))
-            sample = Sample(sample.stack, (0, 0, *in_use))
+            stayed = (min(objects, now[0]), min(space, now[1])) if in_parts else (0, 0)
+            moved = (objects - stayed[0], space - stayed[1], 0, 0)
+            samples.append(Sample(_OVERFLOW_STACK, moved))
+            sample = Sample(sample.stack, (*stayed, *in_use))
         samples.append(sample)
     return subtract(later, replace(earlier, samples=tuple(samples)))

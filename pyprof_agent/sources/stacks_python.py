@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from types import FrameType
 
-from pyprof_agent.errors import CaptureError, NotRunningError
+from pyprof_agent.errors import NotRunningError
 from pyprof_agent.profile import Frame, Label, Profile, Sample, ValueType
 from pyprof_agent.sources.naming import FrameNames
 from pyprof_agent.sources.stack_counters import (
@@ -90,6 +90,7 @@ class PythonStacks:
 
     name = "python"
     exact_hits = False
+    past = None
 
     def __init__(self, names: FrameNames, *, max_frames: int, hz: float = DEFAULT_HZ) -> None:
         self._names = names
@@ -172,10 +173,6 @@ class PythonStacks:
             duration_nanos=duration,
             comments=comments,
         )
-
-    def past(self, seconds: float) -> Profile:
-        """Raises CaptureError: this engine does not keep what was."""
-        raise CaptureError("the Python stack engine does not look back; the native one does")
 
     def stats(self) -> dict[str, float]:
         """Ticks so far, CPU seconds they cost, stacks known, and what was lost."""

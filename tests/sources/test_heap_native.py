@@ -411,7 +411,7 @@ def test_another_rate_needs_a_restart_and_says_so(
     with caplog.at_level("WARNING"):
         other.start()
     try:
-        assert "heap_sample_bytes=4096, max_frames=128 have no effect" in caplog.text
+        assert "heap_sample_bytes=4096, max_frames=128: no effect" in caplog.text
         assert other.snapshot().period == 1
     finally:
         other.stop()

@@ -167,7 +167,7 @@ def test_code_objects_are_given_back_at_the_stop() -> None:
         exec(code)
     del code
     snapshot, count, _ = core.heap_snapshot(0)
-    nodes = list(zip(*core.heap_nodes(snapshot, 0, count)))
+    nodes = list(zip(*core.snapshot_nodes(snapshot, 0, count)))
     assert {code.co_name for code, _ in nodes if code} >= {f"code{n}" for n in range(50)}
     del nodes, snapshot  # which has references of its own
     meanwhile = [sys.getrefcount(code) for code in codes]

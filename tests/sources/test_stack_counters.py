@@ -18,6 +18,7 @@ from pyprof_agent.sources.stack_counters import (
 )
 from tests.support import LEAF, ROOT_FRAME
 
+RUNNING, WAITING = Label("state", "running"), Label("state", "waiting")
 MAIN = (Label("thread", "MainThread"),)
 WORKER = (Label("thread", "worker"),)
 
@@ -165,7 +166,23 @@ def test_wall_takes_ticks_and_time_of_every_stack() -> None:
             row(CLOCK, cpu=1000),
         )
     )
-    assert table(profile) == {(ADD, MAIN): (3, 300), (SELECT, WORKER): (1, 100)}
+    assert table(profile) == {
+        (ADD, (*MAIN, RUNNING)): (3, 300),
+        (SELECT, (*WORKER, WAITING)): (1, 100),
+    }
+
+
+def test_wall_tells_running_from_waiting_by_how_often_each_was_seen() -> None:
+    profile = wall_profile(counters(row(ADD, ticks=4, wall=400, hits=1, asleep=3)))
+    assert table(profile) == {
+        (ADD, (*MAIN, RUNNING)): (1, 100),
+        (ADD, (*MAIN, WAITING)): (3, 300),
+    }
+
+
+def test_wall_has_no_state_where_the_engine_cannot_tell() -> None:
+    profile = wall_profile(counters(row(ADD, ticks=4, wall=400)))
+    assert table(profile) == {(ADD, MAIN): (4, 400)}
 
 
 def test_wall_leaves_out_rows_that_shrank() -> None:

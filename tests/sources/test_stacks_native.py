@@ -1,0 +1,313 @@
+"""The native stack engine: what only it does. How true it is: tests/bench/oracle."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from pyprof_agent import Agent, CaptureError, Config, NotRunningError
+from pyprof_agent.profile import Label, Profile
+from pyprof_agent.sources import stacks_native
+from pyprof_agent.sources.naming import FrameNames
+from pyprof_agent.sources.native_sampler import UNREADABLE
+from pyprof_agent.sources.stack_counters import cpu_profile, wall_profile
+from pyprof_agent.sources.stacks_native import NativeStacks
+from tests.support import run_python
+
+pytestmark = pytest.mark.skipif(
+    bool(stacks_native.unusable()), reason=stacks_native.unusable() or "-"
+)
+
+
+def engine(hz: float = 500, max_frames: int = 128, look_back: int = 600) -> NativeStacks:
+    return NativeStacks(
+        FrameNames(), hz=hz, max_cpu=0.5, max_frames=max_frames, look_back=look_back
+    )
+
+
+@pytest.fixture
+def stacks() -> Iterator[NativeStacks]:
+    stacks = engine()
+    stacks.start()
+    yield stacks
+    stacks.stop()
+
+
+def burn(seconds: float) -> None:
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        sum(range(1000))
+
+
+def of_function(profile: Profile, name: str) -> list[float]:
+    """The values of all samples with this function in their stack, added up."""
+    rows = [
+        sample.values
+        for sample in profile.samples
+        if any(frame.function.rpartition(".")[2] == name for frame in sample.stack)
+    ]
+    return [sum(column) for column in zip(*rows, strict=True)] or [0.0, 0.0]
+
+
+def cpu(stacks: NativeStacks) -> Profile:
+    return cpu_profile(stacks.snapshot(), exact_hits=True)
+
+
+def test_the_total_is_the_cpu_time_of_the_process_and_work_is_billed_to_its_function() -> None:
+    stacks = engine()
+    begin = time.process_time()
+    stacks.start()
+    burn(0.5)
+    profile = cpu(stacks)
+    used = time.process_time() - begin
+    stacks.stop()
+    total = sum(sample.values[1] for sample in profile.samples) / 1e9
+    assert used - 0.02 <= total <= used
+    assert of_function(profile, "burn")[1] > 0.9e9 * 0.5
+
+
+def test_a_thread_that_sleeps_has_wall_time_and_no_cpu_time(stacks: NativeStacks) -> None:
+    def rest() -> None:
+        time.sleep(1)
+
+    thread = threading.Thread(target=rest, name="sleeper")
+    thread.start()
+    time.sleep(0.5)
+    stacks.snapshot()  # which gives it its name
+    thread.join()
+    counters = stacks.snapshot()
+    wall = of_function(wall_profile(counters), "rest")[1]
+    assert 0.8e9 < wall < 1.2e9
+    assert of_function(cpu_profile(counters, exact_hits=True), "rest")[1] < 0.01e9
+
+
+def test_waiting_and_running_are_told_apart(stacks: NativeStacks) -> None:
+    burn(0.3)
+    time.sleep(0.3)
+    states = {"running": 0.0, "waiting": 0.0}
+    for sample in wall_profile(stacks.snapshot()).samples:
+        if Label("thread", "MainThread") in sample.labels:
+            states[str(sample.labels[-1].value)] += sample.values[1]
+    assert states["running"] > 0.2e9
+    assert states["waiting"] > 0.2e9
+
+
+def test_threads_have_their_names_and_numbers() -> None:
+    stop = threading.Event()
+    thread = threading.Thread(target=stop.wait, name="idler")
+    thread.start()
+    stacks = engine()
+    stacks.start()
+    time.sleep(0.05)
+    profile = stacks.snapshot()
+    stacks.stop()
+    stop.set()
+    thread.join()
+    assert thread.native_id is not None
+    wanted = (Label("thread", "idler"), Label("thread_id", thread.native_id))
+    assert wanted in {sample.labels for sample in profile.samples}
+
+
+def test_deep_stacks_are_cut_at_the_root() -> None:
+    def down(depth: int) -> None:
+        if depth:
+            down(depth - 1)
+        else:
+            burn(0.2)
+
+    stacks = engine(max_frames=5)
+    stacks.start()
+    down(500)
+    profile = cpu(stacks)
+    stacks.stop()
+    deep = [s for s in profile.samples if any(f.function.endswith(".down") for f in s.stack)]
+    assert deep
+    assert {len(sample.stack) for sample in deep} == {6}
+    assert {sample.stack[-1].function for sample in deep} == {"<deeper frames cut off>"}
+
+
+def test_stacks_of_several_chunks_are_whole(stacks: NativeStacks) -> None:
+    stacks.stop()
+    deep = engine(max_frames=1024)
+    deep.start()
+
+    def down(depth: int) -> None:
+        if depth:
+            down(depth - 1)
+        else:
+            burn(0.3)
+
+    down(700)
+    profile = cpu(deep)
+    deep.stop()
+    whole = sum(
+        sample.values[0]
+        for sample in profile.samples
+        if sum(frame.function.endswith(".down") for frame in sample.stack) == 701
+    )
+    assert whole > 0.95 * of_function(profile, "burn")[0] > 10
+
+
+def test_codes_that_die_before_anybody_asks_have_their_names(stacks: NativeStacks) -> None:
+    namespace: dict[str, object] = {"burn": burn}
+    for number in range(20):
+        exec(f"def made{number}():\n    burn(0.02)\nmade{number}()", namespace)
+        del namespace[f"made{number}"]
+    filler = [compile(f"x{n} = {n}", "filler", "exec") for n in range(2000)]
+    profile = cpu(stacks)
+    assert len(filler) == 2000
+    seen = [of_function(profile, f"made{number}")[1] > 0 for number in range(20)]
+    assert sum(seen) >= 18
+    assert not any(sample.stack[0].filename == "filler" for sample in profile.samples)
+
+
+def test_codes_are_given_back_at_the_stop() -> None:
+    code = """
+    import sys, time
+    from tests.sources.test_stacks_native import engine
+    def work():
+        end = time.thread_time() + 0.1
+        while time.thread_time() < end:
+            pass
+    before = sys.getrefcount(work.__code__)
+    for _ in range(3):
+        stacks = engine()
+        stacks.start()
+        work()
+        stacks.snapshot()
+        assert sys.getrefcount(work.__code__) > before
+        stacks.stop()
+        del stacks
+    print(sys.getrefcount(work.__code__) - before)
+    """
+    assert run_python(code).stdout == "0\n"
+
+
+def test_one_looks_back_at_what_has_happened(monkeypatch: pytest.MonkeyPatch) -> None:
+    agent = Agent(Config(heap=False, stack_engine="native", look_back=20))
+    agent.start()
+    try:
+        burn(0.2)
+        profile = agent.capture("cpu", last=15)  # its beginning: it does not run for as long
+        assert of_function(profile, "burn")[1] > 0.15e9
+        assert 0.2e9 <= profile.duration_nanos < 10e9
+        with pytest.raises(ValueError, match="last is 21; use a positive number up to look_back"):
+            agent.capture("cpu", last=21)
+        with pytest.raises(ValueError, match="use one of them"):
+            agent.capture("cpu", 1, last=2)
+        with pytest.raises(CaptureError, match="goroutine cannot look back"):
+            agent.capture("goroutine", last=2)
+    finally:
+        agent.stop()
+
+
+def test_nothing_is_kept_where_nobody_wants_to_look_back() -> None:
+    stacks = engine(look_back=0)
+    stacks.start()
+    with pytest.raises(CaptureError, match="look_back is 0"):
+        stacks.past(1)
+    stacks.stop()
+    with pytest.raises(NotRunningError):
+        stacks.snapshot()
+
+
+def test_it_looks_less_often_rather_than_cost_more_than_it_may() -> None:
+    stacks = NativeStacks(FrameNames(), hz=1000, max_cpu=0.001, max_frames=64, look_back=0)
+    stacks.start()
+    burn(1)
+    stats, profile = stacks.stats(), stacks.snapshot()
+    stacks.stop()
+    assert stats["ticks"] < 300
+    assert stats["cpu_seconds"] < 0.02
+    assert any("as more would cost more than" in comment for comment in profile.comments)
+
+
+def test_two_engines_share_the_sampler() -> None:
+    first, second = engine(), engine()
+    first.start()
+    second.start()
+    burn(0.1)
+    first.stop()
+    assert of_function(cpu(second), "burn")[1] > 0.05e9
+    second.stop()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="CPUs are chosen for Linux")
+def test_on_one_cpu_work_is_billed_to_its_function_too(stacks: NativeStacks) -> None:
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        burn(0.5)
+        profile = cpu(stacks)
+    finally:
+        os.sched_setaffinity(0, before)
+    assert of_function(profile, "burn")[1] > 0.45e9
+
+
+def test_calls_without_end_are_read_as_they_are(stacks: NativeStacks) -> None:
+    # Each has one caller that it can have, and the two that call are of one size.
+    def leaf() -> None:
+        return
+
+    def left() -> None:
+        leaf()
+        leaf()
+
+    def right() -> None:
+        twig()
+        leaf()
+
+    def twig() -> None:
+        return
+
+    end = time.thread_time() + 1
+    while time.thread_time() < end:
+        for _ in range(100):
+            left()
+            right()
+    stacks_seen = [
+        ([frame.function.rpartition(".")[2] for frame in sample.stack], sample.values[0])
+        for sample in cpu(stacks).samples
+    ]
+    total = sum(count for _, count in stacks_seen)
+    wrong = sum(count for names, count in stacks_seen if names[:2] == ["twig", "left"])
+    unreadable = sum(count for names, count in stacks_seen if names == [UNREADABLE.function])
+    assert total > 100
+    assert wrong <= 2
+    assert unreadable < 0.05 * total
+
+
+def test_forks_threads_and_starts_in_rounds_leave_nothing_behind() -> None:
+    code = """
+    import os, threading, warnings
+    from tests.sources.test_stacks_native import engine
+    import pyprof_agent
+    def children():
+        return len(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd"))
+    warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside the thread
+    before = children()
+    for round in range(100):
+        agent = pyprof_agent.start(heap=False, stack_hz=1000)
+        thread = threading.Thread(target=sum, args=(range(20000),))
+        thread.start()
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                agent.capture("cpu")
+                status = 0
+            finally:
+                os._exit(status)
+        assert os.waitpid(child, 0)[1] == 0
+        agent.capture("wall")
+        thread.join()
+        pyprof_agent.stop()
+    assert children() == before, (children(), before)
+    print("done")
+    """
+    assert run_python(code).stdout == "done\n"
