@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from tests.bench.oracle import programs
 from tests.bench.oracle.ledger import REST
 from tests.bench.oracle.programs import Program
 
-PROGRAM_FILE = "programs.py"
-"""Base name of the file whose functions are the program's own."""
+PROGRAM_FILES = "/oracle/programs/"
+"""What is in the path of every file whose functions are the program's own."""
+
+_FILE_NAMES = frozenset(path.name for path in Path(programs.__file__).parent.glob("*.py"))
 
 STANDARD_ERRORS = 3
 """So many are told beside each share."""
@@ -84,8 +87,13 @@ class Verdict:
 
 def row(frames: Sequence[tuple[str, str]], samples: float, weight: float) -> Row:
     """A row from (function, file name), outermost first; functions may be qualified."""
-    own = [plain(function) for function, file in frames if os.path.basename(file) == PROGRAM_FILE]
+    own = [plain(function) for function, file in frames if is_own(file)]
     return Row(tuple(own), frames[-1][0] if frames else "", samples, weight)
+
+
+def is_own(file: str) -> bool:
+    """Whether a file is a program's. Some profilers tell no more than its base name."""
+    return PROGRAM_FILES in file or file in _FILE_NAMES
 
 
 def plain(function: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib
 import io
 import os
@@ -11,7 +12,7 @@ import tempfile
 import urllib.request
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ class Sampler:
     environ: tuple[tuple[str, str], ...] = ()
     command: Callable[[str, int, float, Path], list[str]] | None = None
     started: str = ""
-    read: Callable[[str], Iterable[Row]] = field(default=lambda text: ())
+    read: Callable[[str], Iterable[Row]] = lambda text: ()
     share: float = 1.0
 
 
@@ -156,9 +157,13 @@ class _Pyroscope(Session):
         from pyprof_agent.formats.pprof import decode
 
         with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/", timeout=10) as answer:
-            profile = decode(part(answer.read(), b"profile"))
-        count = profile.sample_types[0].type
-        return [Reading("cpu", pprof_rows(profile, count, count, 1 / HZ))]
+            push = gzip.decompress(answer.read())
+        # push.v1.PushRequest: series, samples, raw_profile
+        profile = decode(field(push, 1, 2, 1))
+        rows = pprof_rows(profile, "cpu", "cpu", 1e-9)
+        return [
+            Reading("cpu", [replace(one, samples=one.samples / profile.period) for one in rows])
+        ]
 
 
 class _CProfile(Session):
@@ -206,17 +211,36 @@ def pprof_rows(profile: Any, samples: str, weight: str, unit: float) -> list[Row
     ]
 
 
-def part(body: bytes, name: bytes) -> bytes:
-    """The part of a multipart/form-data body that has this name.
+def field(message: bytes, *path: int) -> bytes:
+    """The first field of that number in a protobuf message, and of the next number in that.
 
-    Raises ValueError if there is none.
+    All of them are messages or bytes. Raises ValueError if there is no such field.
     """
-    boundary = body.partition(b"\r\n")[0]
-    for piece in body.split(boundary):
-        head, _, content = piece.partition(b"\r\n\r\n")
-        if b'name="%s"' % name in head:
-            return content.removesuffix(b"\r\n")
-    raise ValueError(f"no part {name!r} in an upload of {len(body)} bytes")
+    for number in path:
+        message = next((value for key, value in _fields(message) if key == number), b"")
+        if not message:
+            raise ValueError(f"no field {number} of {path} in an upload")
+    return message
+
+
+def _fields(message: bytes) -> Iterator[tuple[int, bytes]]:
+    at = 0
+    while at < len(message):
+        tag, at = _varint(message, at)
+        length, at = _varint(message, at)
+        if tag & 7 == 2:  # it has a length; the only other kind here is a number
+            yield tag >> 3, message[at : at + length]
+            at += length
+
+
+def _varint(message: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        value |= (message[at] & 0x7F) << shift
+        shift += 7
+        at += 1
+        if message[at - 1] < 0x80:
+            return value, at
 
 
 _SPY_FRAME = re.compile(r"(.+) \((.+?)(?::\d+)?\)")
