@@ -50,6 +50,9 @@ def sleeping(units: int) -> None:
 
 
 def c_code(until: float) -> Spent:
+    """Calls of C code, some of which hold the GIL (`big_integers`, `sorting`, `small_hashes`)
+    while others give it up; and `time.sleep`, which takes wall time and no CPU.
+    """
     return take_turns(
         until,
         {

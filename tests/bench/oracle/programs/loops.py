@@ -33,6 +33,7 @@ def comprehending(units: int) -> int:
 
 
 def loops(until: float) -> Spent:
+    """Loops without a call."""
     return take_turns(
         until,
         {

@@ -21,6 +21,9 @@ def beside(until: float, dice: random.Random) -> Spent:
 
 
 def pinned(until: float) -> Spent:
+    """Two threads, and a profiler that is inside the process, share one CPU: when the profiler
+    runs, the program does not.
+    """
     with on_one_cpu():
         books: list[Spent] = []
         other = threading.Thread(target=keep, args=(books, beside, until, random.Random(3)))

@@ -42,6 +42,9 @@ def eat(
 
 
 def threads(until: float) -> Spent:
+    """Five threads each that always want the CPU, that give the GIL up for C code, that want the
+    CPU for a third of the time, and that sleep.
+    """
     books: list[Spent] = []
     with Ledger() as ledger:
         workers = []
