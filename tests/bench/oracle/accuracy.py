@@ -108,7 +108,7 @@ def _summary(judged: Judged) -> str:
         for program in PROGRAMS.values():
             found = _verdict(judged, program, name, kind)
             worst = found[1].worst if found else None
-            cells.append(_error(worst) if worst else NOTHING)
+            cells.append(error(worst) if worst else NOTHING)
         rows.append([_title(name, kind), *cells])
     titles = [program.title for program in PROGRAMS.values()]
     return f"""
@@ -201,9 +201,11 @@ def _title(name: str, kind: str) -> str:
     return f"{SAMPLERS[name].title}, {kind}"
 
 
-def _error(share: Share) -> str:
-    text = f"{share.error:+.1f} ({100 * share.width:.1f})"
-    return f"**{text}**" if abs(share.error) > 100 * share.width + 1 else text
+def error(share: Share) -> str:
+    """An error with its chance in brackets, if it is one of a sample."""
+    chance = 100 * share.width if share.sampled else 0
+    text = f"{share.error:+.1f}" + (f" ({chance:.1f})" if share.sampled else "")
+    return f"**{text}**" if abs(share.error) > chance + 1 else text
 
 
 def _profilers(judged: Judged) -> str:
@@ -261,7 +263,7 @@ def _program(judged: Judged, program: Program) -> str:
             continue
         _, verdict, reading = found
         by_branch = {share.branch: share for share in verdict.shares}
-        cells = [_error(by_branch[one]) if one in by_branch else NOTHING for one in branches]
+        cells = [error(by_branch[one]) if one in by_branch else NOTHING for one in branches]
         counted = f"{verdict.samples:,.0f}" if reading.stacks else NOTHING
         impossible = f"{verdict.impossible:.0f}" if reading.stacks else NOTHING
         rows.append([_title(name, kind), *cells, counted, impossible])

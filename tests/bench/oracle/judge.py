@@ -41,13 +41,19 @@ class Row:
 class Share:
     """A branch's share of the program's time, from 0 to 1.
 
-    width: so many standard errors of `seen`, if each sample were a throw of a dice
+    width: so many standard errors of `seen`, if each sample were a throw of a dice; infinite
+        for a profiler that counts no samples
     """
 
     branch: str
     true: float
     seen: float
     width: float
+
+    @property
+    def sampled(self) -> bool:
+        """Whether it is an estimate from samples."""
+        return math.isfinite(self.width)
 
     @property
     def error(self) -> float:
@@ -154,7 +160,26 @@ def _shares(
 def standard_error(share: float, samples: float) -> float:
     """Of a share that is estimated from so many independent samples (binomial)."""
     inside = min(max(share, 0.0), 1.0)
-    return math.sqrt(inside * (1 - inside) / samples) if samples else 1.0
+    return math.sqrt(inside * (1 - inside) / samples) if samples else math.inf
+
+
+def surprise(seen: float, true: float, samples: float, bias: float = 0.0) -> float:
+    """How little chance explains a share: it is as far off at most once in e ** surprise.
+
+    The bound of Chernoff for `samples` independent ones, on the side on which `seen` is. It
+    holds for rare things too, where a number of standard errors does not.
+
+    bias: an error that is allowed besides, from 0 to 1
+    """
+    low, high = max(true - bias, 0.0), min(true + bias, 1.0)
+    expected = min(max(seen, low), high)
+    return samples * (_divergence(seen, expected) + _divergence(1 - seen, 1 - expected))
+
+
+def _divergence(seen: float, expected: float) -> float:
+    if seen <= 0:
+        return 0.0
+    return seen * math.log(seen / expected) if expected > 0 else math.inf
 
 
 def slowdown(
