@@ -4,7 +4,7 @@ A share may be off by what chance explains, and by the bias that is told below. 
 so that a right engine fails one of these tests at most once in 100,000 runs of all of them,
 however busy the machine: there are some 150 comparisons, and each is held to once in e**18.
 The programs measure their own time by the clocks of their threads, so that a busy machine
-changes the truth and the profile alike.
+changes the truth and the profile alike. Only where it stops for long is it tried again.
 """
 
 from __future__ import annotations
@@ -26,8 +26,11 @@ from tests.bench.oracle.ledger import REST, Spent
 from tests.bench.oracle.programs import PROGRAMS
 from tests.bench.oracle.samplers import pprof_rows
 
-SECONDS = 0.8
-HZ = 500
+SECONDS = {"python": 0.8, "native": 1.0}
+HZ = 1000
+
+LATE = 0.3
+"""Seconds that starting, stopping and two profiles take at most if the machine does work."""
 SURPRISE = 18.0
 
 UNEVEN = 2
@@ -86,9 +89,31 @@ every = pytest.mark.parametrize(("engine", "name"), EVERY)
 exact = pytest.mark.parametrize(("engine", "name"), EXACT)
 
 
-@cache
 def look(engine: str, name: str) -> Seen:
-    """Run a program below an engine, for a moment; once for all tests."""
+    """A program below an engine, for a moment; once for all tests."""
+    seen = undisturbed(engine, name)
+    if seen is None:
+        pytest.skip("the machine is too busy to run anything for a second")
+    return seen
+
+
+@cache
+def undisturbed(engine: str, name: str) -> Seen | None:
+    """What was seen in a window in which the program ran, and hardly anything did beside it.
+
+    Where the machine stops for long, that time is the sampler's error and not the engine's.
+    """
+    for _ in range(3):
+        began = time.monotonic()
+        seen = once(engine, name)
+        late = time.monotonic() - began - SECONDS[engine]
+        if late < LATE and (name == "bursty" or seen.process_cpu > SECONDS[engine] / 4):
+            return seen
+    return None
+
+
+def once(engine: str, name: str) -> Seen:
+    """Run a program below an engine."""
     program = PROGRAMS[name]
     agent = Agent(Config(heap=False, stack_engine=engine, stack_hz=HZ))
     agent.start()
@@ -96,7 +121,7 @@ def look(engine: str, name: str) -> Seen:
         cost = agent.stats()["stacks"]["cpu_seconds"]
         windows = {"cpu": agent.begin("profile"), "wall": agent.begin("wall")}
         process_cpu = time.process_time()
-        spent = program.run(time.monotonic() + SECONDS)
+        spent = program.run(time.monotonic() + SECONDS[engine])
         process_cpu = time.process_time() - process_cpu
         profiles = {kind: window.end() for kind, window in windows.items()}
         cost = agent.stats()["stacks"]["cpu_seconds"] - cost
@@ -159,7 +184,8 @@ def test_an_event_loop_is_billed_for_its_handlers_and_not_for_waiting(engine: st
 
 @every
 def test_the_sampler_costs_little(engine: str, name: str) -> None:
-    assert look(engine, name).cost < 0.1 * SECONDS
+    # A tick takes some 50 us of CPU time, and more where it finds the caches cold.
+    assert look(engine, name).cost < 0.15 * SECONDS[engine]
 
 
 async def leaf() -> None:
