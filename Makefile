@@ -5,8 +5,9 @@
 # make check   ruff, mypy --strict, the architecture test
 # make sanitize
 #              the tests of the C code under the sanitizers of GCC, in build/sanitize
-# make bench   docs/overhead.md: what this and other profilers cost, up to 20 minutes;
-#              with BENCH="--quick" build/bench/overhead.md, in a few minutes, without meaning
+# make bench   docs/overhead.md and docs/accuracy.md: what this and other profilers cost, and how
+#              far their stacks are from the truth, up to 35 minutes; with BENCH="--quick" both in
+#              build/bench, in a few minutes, without meaning; BENCH="--parts accuracy": only that
 # make matrix  every test on every CPython from 3.11 to 3.15 that can be had, or on some of
 #              them: make matrix PYTHONS="3.12 3.14"
 # make cpython-tests

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
+import re
 import sys
 import threading
 import time
@@ -21,6 +23,23 @@ from pyprof_agent.profile import Frame, Label, Profile, Sample, ValueType
 from pyprof_agent.sources.naming import TRUNCATED, FrameNames
 from pyprof_agent.sources.stack_counters import NATIVE_THREADS
 from pyprof_agent.sources.thread_clock import name_of, native_id_of
+
+MAX_TASK_NAMES = 100
+"""Names of tasks that get a label: readers make a series of every label value. Where a program
+has more, such as one for each request, no task has one."""
+
+_NUMBERED = re.compile(r"Task-\d+")
+"""Names that asyncio gives to tasks without one; there is no end of them."""
+
+_STEPS = frozenset(
+    {
+        "anext_awaitable",
+        "async_generator_asend",
+        "async_generator_athrow",
+        "coroutine_wrapper",
+    }
+)
+"""Types of awaitables that stand for a coroutine or an async generator and do not say which."""
 
 _Stack = tuple[Frame, ...]
 _Position = tuple[CodeType, int]  # code object and byte offset of its instruction
@@ -49,6 +68,7 @@ class ThreadsAndTasks:
         self._max_frames = max_frames
         self._now = now
         self._loops: weakref.WeakSet[AbstractEventLoop] = weakref.WeakSet()
+        self._task_names: set[str] = set()  # one more than MAX_TASK_NAMES at most
 
     def start(self) -> None:
         """Nothing to start: it looks when asked."""
@@ -67,8 +87,14 @@ class ThreadsAndTasks:
         self._loops.add(loop)
 
     def snapshot(self) -> Profile:
-        """The `goroutine` profile: rows of equal stacks added up, labelled with their `kind`."""
-        counts = Counter((sample.stack, sample.labels[:1]) for sample in self._look())
+        """The `goroutine` profile: rows of equal stacks added up, labelled with their `kind`.
+
+        Tasks that were given a name have it as label `task`, as long as no more than
+        MAX_TASK_NAMES have ever been seen.
+        """
+        samples = [*self._look()]
+        named = self._few_task_names(samples)
+        counts = Counter((sample.stack, _common_labels(sample, named)) for sample in samples)
         return self._profile(
             "goroutine", (Sample(stack, (n,), labels) for (stack, labels), n in counts.items())
         )
@@ -115,10 +141,15 @@ class ThreadsAndTasks:
         if outermost in running:
             stack = self._stack(_frames_down_to(running[outermost], outermost))
             return Sample(stack, (1,), _labels("task", task.get_name(), id(task), "running"))
-        waiter = getattr(task, "_fut_waiter", None)
-        state = "waiting" if waiter is None else f"waiting for {type(waiter).__name__}"
+        state = _state(getattr(task, "_fut_waiter", None))
         stack = self._stack([*_await_chain(coroutine)][::-1])
         return Sample(stack, (1,), _labels("task", task.get_name(), id(task), state))
+
+    def _few_task_names(self, samples: Iterable[Sample]) -> bool:
+        for name in filter(None, map(_given_name, samples)):
+            if len(self._task_names) <= MAX_TASK_NAMES:
+                self._task_names.add(name)
+        return len(self._task_names) <= MAX_TASK_NAMES
 
     def _stack(self, positions: list[_Position]) -> _Stack:
         kept = positions[: self._max_frames]
@@ -161,6 +192,32 @@ def _labels(kind: str, name: str, number: int, state: str = "") -> tuple[Label, 
     return (*labels, Label("state", state)) if state else labels
 
 
+def _given_name(sample: Sample) -> str | None:
+    """The name of a task, unless asyncio numbered it; None for threads."""
+    name = sample.label("name")
+    if sample.label("kind") != "task" or not isinstance(name, str) or _NUMBERED.fullmatch(name):
+        return None
+    return name
+
+
+def _common_labels(sample: Sample, named: bool) -> tuple[Label, ...]:
+    """The labels that more than one thread or task may have."""
+    name = _given_name(sample) if named else None
+    return (*sample.labels[:1], Label("task", name)) if name else sample.labels[:1]
+
+
+def _state(awaited: Any) -> str:
+    """What a task that does not run waits for: another task, by its name, or some future."""
+    if awaited is None:
+        return "waiting"
+    kind = type(awaited).__name__
+    name = getattr(awaited, "get_name", None)
+    if name is not None:
+        return f"waiting for {kind} {name()!r}"
+    children = getattr(awaited, "_children", None)
+    return f"waiting for {kind}" + (f" of {len(children)}" if children else "")
+
+
 def _tasks(loop: AbstractEventLoop) -> Collection[Any]:
     import asyncio
 
@@ -191,10 +248,9 @@ def _frames_down_to(frame: FrameType, outermost: FrameType) -> list[_Position]:
 def _await_chain(awaitable: Any) -> Iterator[_Position]:
     """Positions of a suspended coroutine and of what it awaits, outermost first.
 
-    It ends at the first thing that cannot be looked into: a future, or an async
-    generator's step.
+    It ends at the first thing that cannot be looked into: a future, mostly.
     """
-    while True:
+    while awaitable is not None:
         for prefix, awaits in (("cr", "cr_await"), ("gi", "gi_yieldfrom"), ("ag", "ag_await")):
             frame = getattr(awaitable, f"{prefix}_frame", None)
             if frame is not None:
@@ -202,7 +258,14 @@ def _await_chain(awaitable: Any) -> Iterator[_Position]:
                 awaitable = getattr(awaitable, awaits)
                 break
         else:
-            return
+            awaitable = _stepped(awaitable)
+
+
+def _stepped(awaitable: Any) -> Any:
+    """What a step of an async generator is a step of, and the like; None for all else."""
+    if type(awaitable).__name__ not in _STEPS:
+        return None
+    return next(iter(gc.get_referents(awaitable)), None)  # it refers to that first
 
 
 def _count_os_threads() -> int:

@@ -1,1 +1,1 @@
-"""What profilers cost: `make bench` runs this package and writes docs/overhead.md."""
+"""What profilers cost and how right they are: `make bench` runs this and writes two pages."""

@@ -1,4 +1,4 @@
-"""`python -m tests.bench`: measure, and write the page."""
+"""`python -m tests.bench`: measure, and write the pages."""
 
 from __future__ import annotations
 
@@ -14,12 +14,20 @@ from pathlib import Path
 
 from tests.bench import batch, install, instructions, live, report
 from tests.bench.load import load_tool
+from tests.bench.oracle import accuracy
+from tests.bench.oracle.samplers import SAMPLERS, USUAL
 from tests.bench.processes import ROOT, shortened, upload_sink, versions
 from tests.bench.profilers import BATCH, COUNTED, OFF, PROFILERS, SERVICE
 from tests.bench.report import Results
 from tests.bench.workloads import WORKLOADS
 
-PARTS = ("programs", "instructions", "service")
+COST = ("programs", "instructions", "service")
+"""Parts of docs/overhead.md."""
+
+ACCURACY = "accuracy"
+"""The part that is docs/accuracy.md."""
+
+PARTS = (*COST, ACCURACY)
 
 
 @dataclass(frozen=True)
@@ -36,10 +44,11 @@ class Size:
     service_rounds: int
     load_seconds: float
     service_seconds: float
+    window: float
 
 
-FULL = Size(1.0, 5, 400, COUNTED, 1.0, 2, 90, 5, 4.0, 240)
-QUICK = Size(0.05, 2, 60, COUNTED[:2], 0.1, 1, 0, 1, 1.0, 30)
+FULL = Size(1.0, 5, 400, COUNTED, 1.0, 2, 90, 5, 4.0, 240, 20)
+QUICK = Size(0.05, 2, 60, COUNTED[:2], 0.1, 1, 0, 1, 1.0, 30, 1)
 
 
 def say(text: str) -> None:
@@ -49,11 +58,12 @@ def say(text: str) -> None:
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The options of the command line."""
-    parser = argparse.ArgumentParser(prog="make bench", description="Measure what profilers cost.")
+    parser = argparse.ArgumentParser(prog="make bench", description="Measure profilers.")
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that it works")
     parser.add_argument("--parts", default=",".join(PARTS), help=f"of {', '.join(PARTS)}")
     parser.add_argument("--only", default="", help="profilers, separated by commas; default: all")
-    parser.add_argument("--output", type=Path, help="the page; default: docs/overhead.md")
+    parser.add_argument("--seconds", type=float, help="of each window of the accuracy part")
+    parser.add_argument("--output", type=Path, help="folder for the pages; default: docs")
     return parser.parse_args(arguments)
 
 
@@ -97,7 +107,7 @@ def measure(options: argparse.Namespace, sink: int) -> Results:
         versions=versions(packages),
         probes=probes,
         service_seconds=size.load_seconds,
-        skipped={part: "left out of this run" for part in PARTS if part not in parts},
+        skipped={part: "left out of this run" for part in COST if part not in parts},
     )
     workloads = list(WORKLOADS.values())
     if "programs" in parts:
@@ -142,16 +152,43 @@ def measure(options: argparse.Namespace, sink: int) -> Results:
     return results
 
 
+def judge(options: argparse.Namespace, sink: int) -> accuracy.Judged:
+    """How accurate the profilers are that were asked for."""
+    size = QUICK if options.quick else FULL
+    seconds = options.seconds or size.window
+    samplers = [name for name in options.only.split(",") if name in SAMPLERS] or [*USUAL]
+    packages = [sampler.package for sampler in SAMPLERS.values() if sampler.package]
+    return accuracy.Judged(
+        date=datetime.date.today().isoformat(),
+        command='make bench BENCH="--parts accuracy"',
+        cpus=os.cpu_count() or 1,
+        python=f"{platform.python_implementation()} {platform.python_version()}",
+        system=f"{platform.system()} {platform.machine()}",
+        quick=seconds < FULL.window,
+        seconds=seconds,
+        versions=versions(packages),
+        samplers=samplers,
+        outcomes=accuracy.judge_all(samplers, sink, seconds=seconds, say=say),
+    )
+
+
 def main() -> None:
-    """Measure, and write the page."""
+    """Measure, and write the pages."""
     options = parse()
-    usual = ROOT / "build" / "bench" if options.quick else ROOT / "docs"
-    output = options.output or usual / "overhead.md"
+    parts = options.parts.split(",")
+    folder: Path = options.output or ROOT / ("build/bench" if options.quick else "docs")
+    folder.mkdir(parents=True, exist_ok=True)
     with upload_sink() as sink:
-        results = measure(options, sink)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(report.page(results))
-    say(f"wrote {output}")
+        if set(parts) & set(COST):
+            write(folder / "overhead.md", report.page(measure(options, sink)))
+        if ACCURACY in parts:
+            write(folder / "accuracy.md", accuracy.page(judge(options, sink)))
+
+
+def write(file: Path, page: str) -> None:
+    """Write a page, and say so."""
+    file.write_text(page)
+    say(f"wrote {file}")
 
 
 if __name__ == "__main__":

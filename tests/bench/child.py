@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+from tests.bench.oracle.child import main as judged
 from tests.bench.profilers import PROFILERS
 from tests.bench.workloads import WORKLOADS, leave_behind
 
@@ -56,11 +57,13 @@ def serve(profiler: str, port: int) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """`work PROFILER WORKLOAD ROUNDS SHOW` or `serve PROFILER PORT`."""
+    """`work PROFILER WORKLOAD ROUNDS SHOW`, `serve PROFILER PORT`, `judge SAMPLER PROGRAM S`."""
     match arguments:
         case ["work", profiler, workload, rounds, show]:
             work(profiler, workload, int(rounds), show == "show")
         case ["serve", profiler, port]:
             serve(profiler, int(port))
+        case ["judge", sampler, program, seconds]:
+            judged(sampler, program, float(seconds))
         case _:
             raise SystemExit(f"unknown arguments: {arguments}")

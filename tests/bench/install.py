@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-PEERS = ("mprofile", "ddtrace", "pyroscope-io", "memray")
+PEERS = ("mprofile", "ddtrace", "pyroscope-io", "memray", "py-spy")
 
 
 def failures_file() -> Path:

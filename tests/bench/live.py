@@ -17,7 +17,7 @@ from tests.bench.batch import Say
 from tests.bench.load import LoadError, put_load
 from tests.bench.numbers import Spread, ratios
 from tests.bench.processes import ChildError, command, environ, reason
-from tests.bench.profilers import OFF
+from tests.bench.profilers import OFF, PROFILERS
 from tests.bench.service import request_body
 
 _START_SECONDS = 30.0
@@ -113,7 +113,7 @@ def _server(profiler: str, sink: int, folder: str) -> Iterator[tuple[subprocess.
             stdout=subprocess.DEVNULL,
             stderr=file,
             text=True,
-            env=environ(profiler, folder, sink),
+            env=environ(PROFILERS[profiler].environ, folder, sink),
             cwd=folder,
         )
     try:

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,20 +49,20 @@ class Run:
     evidence: str = ""
 
 
-def command(*arguments: object) -> list[str]:
+def command(*arguments: object, python: str = sys.executable) -> list[str]:
     """The command of a process that is measured."""
-    return [sys.executable, "-P", "-c", _BOOT, str(ROOT), *map(str, arguments)]
+    return [python, "-P", "-c", _BOOT, str(ROOT), *map(str, arguments)]
 
 
-def environ(profiler: str, folder: str, sink: int) -> dict[str, str]:
-    """The environment of a process that is measured: nothing in it configures a profiler."""
+def environ(variables: Iterable[tuple[str, str]], folder: str, sink: int) -> dict[str, str]:
+    """The environment of a process that is measured: only `variables` configure a profiler."""
     kept = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("PYTHON", "PYPROF_AGENT_", "DD_", "PYROSCOPE_", "MEMRAY_"))
     }
     own = {SINK: str(sink), "TMPDIR": folder, "PYTHONHASHSEED": "0"}
-    return {**kept, **own, **dict(PROFILERS[profiler].environ)}
+    return {**kept, **own, **dict(variables)}
 
 
 def run(
@@ -90,7 +90,7 @@ def run(
                 capture_output=True,
                 text=True,
                 timeout=timeout,
-                env=environ(profiler, folder, sink),
+                env=environ(PROFILERS[profiler].environ, folder, sink),
                 cwd=folder,
                 check=False,
             )

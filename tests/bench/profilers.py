@@ -193,7 +193,7 @@ OFF = "off"
 OURS = "ours"
 OURS_ALL = "ours-all"
 
-_DDTRACE_ALONE = tuple(
+DDTRACE_ALONE = tuple(
     (name, "0")
     for name in (
         "DD_TRACE_ENABLED",
@@ -239,7 +239,7 @@ PROFILERS = {
             " frames; tracing, telemetry and the other collectors are off, nothing is uploaded",
             _ddtrace,
             "ddtrace",
-            _DDTRACE_ALONE,
+            DDTRACE_ALONE,
         ),
         Profiler(
             "pyroscope",

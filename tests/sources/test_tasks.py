@@ -6,10 +6,13 @@ import asyncio
 import contextlib
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Sequence
 from typing import Any
 
+import pytest
+
 from pyprof_agent.profile import Profile, Sample
+from pyprof_agent.sources import tasks
 from pyprof_agent.sources.naming import FrameNames
 from pyprof_agent.sources.tasks import ThreadsAndTasks
 
@@ -74,10 +77,114 @@ def test_a_waiting_task_shows_its_whole_await_chain() -> None:
     assert task.stack[1].line == leaf.__code__.co_firstlineno + 1
 
 
-def test_an_await_chain_ends_at_an_async_generators_step() -> None:
+def test_an_await_chain_goes_through_async_generators() -> None:
     taken: list[Profile] = []
     looked_at_from(over_agen, taken)
-    assert functions(named(taken[0], "looked-at"))[-1] == "over_agen"
+    task = named(taken[0], "looked-at")
+    assert functions(task) == ["asyncio.locks.Event.wait", "leaf", "agen", "over_agen"]
+
+
+class Ticket:
+    """Something to await that is no coroutine, but leads to one."""
+
+    def __init__(self, event: asyncio.Event) -> None:
+        self.event = event
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return leaf(self.event).__await__()
+
+
+async def over_ticket(event: asyncio.Event) -> None:
+    await Ticket(event)
+
+
+async def over_anext(event: asyncio.Event) -> None:
+    await anext(agen(event), None)
+
+
+async def over_generator_method(event: asyncio.Event) -> None:
+    await agen(event).asend(None)
+
+
+@pytest.mark.parametrize(
+    ("action", "between"),
+    [(over_ticket, []), (over_anext, ["agen"]), (over_generator_method, ["agen"])],
+)
+def test_an_await_chain_goes_through_what_stands_for_a_coroutine(
+    action: Callable[[asyncio.Event], Coroutine[Any, Any, None]], between: list[str]
+) -> None:
+    taken: list[Profile] = []
+    looked_at_from(action, taken)
+    names = functions(named(taken[0], "looked-at"))
+    assert names == ["asyncio.locks.Event.wait", "leaf", *between, action.__name__]
+
+
+async def over_gather(event: asyncio.Event) -> None:
+    await asyncio.gather(branch(event), leaf(event))
+
+
+async def over_task(event: asyncio.Event) -> None:
+    await asyncio.create_task(branch(event), name="inner")
+
+
+def test_a_task_that_gathers_is_a_row_beside_those_it_waits_for() -> None:
+    taken: list[Profile] = []
+    looked_at_from(over_gather, taken)
+    task = named(taken[0], "looked-at")
+    assert functions(task) == ["over_gather"]
+    assert task.label("state") == "waiting for _GatheringFuture of 2"
+    others = [functions(sample) for sample in taken[0].samples if sample.label("kind") == "task"]
+    assert ["asyncio.locks.Event.wait", "leaf", "branch"] in others
+    assert ["asyncio.locks.Event.wait", "leaf"] in others
+
+
+def test_a_task_that_awaits_a_task_names_it() -> None:
+    taken: list[Profile] = []
+    looked_at_from(over_task, taken)
+    outer, inner = named(taken[0], "looked-at"), named(taken[0], "inner")
+    assert functions(outer) == ["over_task"]
+    assert outer.label("state") == "waiting for Task 'inner'"
+    assert functions(inner) == ["asyncio.locks.Event.wait", "leaf", "branch"]
+
+
+async def waiting_tasks(names: Sequence[str | None], look: ThreadsAndTasks) -> Profile:
+    """The `goroutine` profile beside waiting tasks of these names, or without."""
+    event = asyncio.Event()
+    waiting = [asyncio.create_task(leaf(event), name=name) for name in names]
+    await asyncio.sleep(0)
+    profile = look.snapshot()
+    event.set()
+    await asyncio.gather(*waiting)
+    return profile
+
+
+def waiting_rows(profile: Profile) -> dict[object, float]:
+    """How many tasks wait in `leaf`, by their label `task`."""
+    return {
+        sample.label("task"): sample.values[0]
+        for sample in profile.samples
+        if functions(sample) == ["asyncio.locks.Event.wait", "leaf"]
+    }
+
+
+def test_goroutine_has_the_names_that_tasks_were_given() -> None:
+    profile = asyncio.run(waiting_tasks(["poll", "poll", "flush", None, None, None], source()))
+    assert waiting_rows(profile) == {"poll": 2, "flush": 1, None: 3}
+
+
+def test_goroutine_has_no_names_of_tasks_once_there_were_too_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tasks, "MAX_TASK_NAMES", 3)
+    look = source()
+    few = asyncio.run(waiting_tasks(["a", "b", "c", None], look))
+    assert waiting_rows(few) == {"a": 1, "b": 1, "c": 1, None: 1}
+    many = asyncio.run(waiting_tasks(["a", "d"], look))
+    assert waiting_rows(many) == {None: 2}
+    for number in range(5):
+        asyncio.run(waiting_tasks([f"request {number}"], look))
+    assert len(look._task_names) == 4
+    assert waiting_rows(asyncio.run(waiting_tasks(["a"], look))) == {None: 1}
 
 
 def test_a_running_task_shows_the_stack_it_runs() -> None:

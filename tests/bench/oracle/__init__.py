@@ -1,0 +1,1 @@
+"""Judges stack profilers by programs that know where their own time went."""
