@@ -298,6 +298,7 @@ walk_frames(struct walk *walk, struct code_table *codes, uint64_t destroyed)
         return WALK_WHOLE;
     }
     uintptr_t address = walk->frames[0].address;
+    uintptr_t above = UINTPTR_MAX; /* the last frame seen in the top window */
     walk->count = 0;
     while (address != 0) {
         if (walk->count == walk->capacity) {
@@ -309,6 +310,12 @@ walk_frames(struct walk *walk, struct code_table *codes, uint64_t destroyed)
         struct walk_frame *frame = &walk->frames[walk->count - 1];
         if (!describe(walk, frame, &header, codes, destroyed)) {
             return WALK_TORN;
+        }
+        if (has_header(&walk->top, address)) {
+            if (address >= above) {
+                return WALK_TORN; /* callers are below */
+            }
+            above = address;
         }
         if (frames_is_shim(&header) && walk->count > 1) {
             frame[-1].from_c = true;

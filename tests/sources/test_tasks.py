@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
 from typing import Any
 
 import pytest
@@ -41,7 +41,7 @@ async def branch(event: asyncio.Event) -> None:
     await leaf(event)
 
 
-async def agen(event: asyncio.Event) -> AsyncIterator[int]:
+async def agen(event: asyncio.Event) -> AsyncGenerator[int, None]:
     await leaf(event)
     yield 1
 
