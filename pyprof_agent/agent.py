@@ -15,8 +15,8 @@ from pyprof_agent.config import Config
 from pyprof_agent.engines import Source, heap_engine, stack_engine
 from pyprof_agent.errors import ConfigError, NotRunningError, UnknownProfileError
 from pyprof_agent.formats.pprof import address
-from pyprof_agent.profile import Profile, rounded, subtract
-from pyprof_agent.sources import stack_counters
+from pyprof_agent.profile import Profile, ValueType, rounded, subtract
+from pyprof_agent.sources import heap_tracemalloc, stack_counters, tasks
 from pyprof_agent.sources.naming import FrameNames
 from pyprof_agent.sources.tasks import ThreadsAndTasks
 from pyprof_agent.worker import Worker
@@ -47,6 +47,7 @@ class _Kind:
     """How a profile is made: a snapshot, what two of them differ in, and what is made of that."""
 
     source: Source
+    sample_types: tuple[ValueType, ...]
     snapshot: Callable[[], Profile]
     finish: Callable[[Profile], Profile] = lambda profile: profile
     subtract: Callable[[Profile, Profile], Profile] = subtract
@@ -74,15 +75,23 @@ class Agent:
             if reason:
                 self._fallbacks["heap"] = reason
             self._sources["heap"] = heap
-            self._kinds["heap"] = _Kind(heap, heap.snapshot, subtract=heap.window)
-            self._kinds["allocs"] = _Kind(heap, heap.snapshot, _show_allocations, heap.window)
+            types = heap_tracemalloc.SAMPLE_TYPES
+            self._kinds["heap"] = _Kind(heap, types, heap.snapshot, subtract=heap.window)
+            self._kinds["allocs"] = _Kind(
+                heap, types, heap.snapshot, _show_allocations, heap.window
+            )
         if self.config.stacks:
             stacks = stack_engine(self.config, names)
             self._sources["stacks"] = stacks
-            self._kinds["profile"] = _Kind(stacks, stacks.snapshot, stack_counters.cpu_profile)
-            self._kinds["wall"] = _Kind(stacks, stacks.snapshot, stack_counters.wall_profile)
-        self._kinds["goroutine"] = _Kind(self._tasks, self._tasks.snapshot)
-        self._kinds["threadcreate"] = _Kind(self._tasks, self._tasks.threads)
+            self._kinds["profile"] = _Kind(
+                stacks, stack_counters.CPU_TYPES, stacks.snapshot, stack_counters.cpu_profile
+            )
+            self._kinds["wall"] = _Kind(
+                stacks, stack_counters.WALL_TYPES, stacks.snapshot, stack_counters.wall_profile
+            )
+        looks = {"goroutine": self._tasks.snapshot, "threadcreate": self._tasks.threads}
+        for name, look in looks.items():
+            self._kinds[name] = _Kind(self._tasks, tasks.SAMPLE_TYPES[name], look)
         self._worker: Worker | None = None  # there while the agent runs
 
     @property
@@ -107,6 +116,13 @@ class Agent:
     def profiles(self) -> tuple[str, ...]:
         """Names of the profiles it can make."""
         return tuple(self._kinds)
+
+    def sample_types(self, name: str) -> tuple[str, ...]:
+        """Names of the columns a profile has, without making it.
+
+        Raises UnknownProfileError for a name it does not know.
+        """
+        return tuple(value_type.type for value_type in self._known(name).sample_types)
 
     def start(self) -> None:
         """Start sampling. Does nothing if it runs.
@@ -208,12 +224,16 @@ class Agent:
         kind = self._kind(name)
         return rounded(kind.finish(kind.snapshot()))
 
-    def _kind(self, name: str) -> _Kind:
+    def _known(self, name: str) -> _Kind:
         kind = self._kinds.get(ALIASES.get(name, name))
         if kind is None:
             raise UnknownProfileError(
                 f"unknown profile {name!r}; this agent has: {', '.join(self._kinds)}"
             )
+        return kind
+
+    def _kind(self, name: str) -> _Kind:
+        kind = self._known(name)
         if not self.running:
             raise _not_running()
         return kind

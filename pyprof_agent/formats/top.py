@@ -10,7 +10,7 @@ from pyprof_agent.formats.numbering import Numbering
 from pyprof_agent.formats.plain import one_line
 from pyprof_agent.formats.pprof import MAPPING
 from pyprof_agent.formats.units import common_unit, label, percentage
-from pyprof_agent.profile import Frame, Profile, rounded
+from pyprof_agent.profile import Frame, Profile, ValueType, rounded
 
 DROPPED_SHARE = 0.005
 """Functions with less than this share of all are left out, as pprof leaves them out."""
@@ -41,7 +41,7 @@ def encode(profile: Profile) -> bytes:
 
     shown_total = sum(counted.flat[number] for number in kept)
     lines = [
-        *_heading(profile, value_type.type, value_type.unit, total),
+        *_heading(profile, value_type, total, written(total)),
         f"Showing nodes accounting for {written(shown_total)}, "
         f"{percentage(shown_total, total).strip()} of {written(total)} total",
     ]
@@ -92,16 +92,16 @@ def _name(frame: Frame) -> str:
     return one_line(frame.function)
 
 
-def _heading(profile: Profile, kind: str, unit: str, total: int) -> list[str]:
+def _heading(profile: Profile, of: ValueType, total: int, total_text: str) -> list[str]:
     taken = datetime.fromtimestamp(profile.time_nanos // 10**9, UTC)
     lines = [f"File: {MAPPING}"]
     lines += [one_line(comment) for comment in profile.comments if not comment.startswith("#")]
-    lines += [f"Type: {kind}", f"Time: {taken:%Y-%m-%d %H:%M:%S} UTC"]
+    lines += [f"Type: {of.type}", f"Time: {taken:%Y-%m-%d %H:%M:%S} UTC"]
     if profile.duration_nanos:
-        busy = unit == "nanoseconds" and total
+        busy = of.unit == "nanoseconds" and total
         ratio = f"({percentage(total, profile.duration_nanos)})" if busy else ""
         lines.append(
             f"Duration: {label(profile.duration_nanos, 'nanoseconds')}, "
-            f"Total samples = {label(total, unit)} {ratio}"
+            f"Total samples = {total_text} {ratio}"
         )
     return lines

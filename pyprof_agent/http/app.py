@@ -22,11 +22,12 @@ from starlette.types import ASGIApp
 from pyprof_agent.access import Rule
 from pyprof_agent.config import Limits
 from pyprof_agent.errors import CaptureError, NotRunningError, UnknownProfileError
-from pyprof_agent.formats import pprof, text
+from pyprof_agent.formats import text
 from pyprof_agent.http import answers, index, window
 from pyprof_agent.http.access import Guard
 from pyprof_agent.http.limits import Captures, Garbage, TooManyError
 from pyprof_agent.http.mounting import WholePath
+from pyprof_agent.http.renderings import PARAMETERS, Rendering, rendering
 from pyprof_agent.http.sharing import Shared
 from pyprof_agent.http.shutdown import ServerEnd
 from pyprof_agent.profile import Profile
@@ -56,6 +57,7 @@ class Backend(Protocol):
     def engines(self) -> Mapping[str, str]: ...
     @property
     def fallbacks(self) -> Mapping[str, str]: ...
+    def sample_types(self, name: str) -> tuple[str, ...]: ...
     def stats(self) -> Mapping[str, Mapping[str, float]]: ...
     def symbols(self) -> Mapping[int, str]: ...
     async def capture_async(self, name: str, seconds: float | None = None) -> Profile: ...
@@ -128,33 +130,44 @@ class _Endpoints:
         backend = self._backend()
         if name not in (*backend.profiles, "cpu"):
             raise UnknownProfileError(name)
+        wanted = rendering(request, name, backend.sample_types(name))
         if name in WINDOWED:
             seconds = window.profile_seconds(request.query_params, self._longest)
-            return await self._window(backend, name, name, seconds, request)
-        return await self._snapshot(backend, name, request)
+            return await self._window(backend, name, name, seconds, wanted, request)
+        return await self._snapshot(backend, name, wanted, request)
 
     async def _window(
-        self, backend: Backend, name: str, filename: str, seconds: int, request: Request
+        self,
+        backend: Backend,
+        name: str,
+        filename: str,
+        seconds: int,
+        wanted: Rendering,
+        request: Request,
     ) -> Response:
         if request.method == "HEAD":
-            return answers.binary(b"", filename)
+            return wanted.answer(b"", filename)
 
         async def collect() -> bytes:
             profile = await backend.capture_async(name, seconds)
-            return await backend.offload(pprof.encode, profile)
+            return await backend.offload(wanted.encode, profile)
 
         with self._captures.hold(seconds):
             content = await window.until_gone(request.receive, collect(), self._server_end.near())
-        return answers.binary(content or b"", filename)
+        return wanted.answer(content or b"", filename)
 
-    async def _snapshot(self, backend: Backend, name: str, request: Request) -> Response:
+    async def _snapshot(
+        self, backend: Backend, name: str, wanted: Rendering, request: Request
+    ) -> Response:
         params = request.query_params
         seconds = window.delta_seconds(params, self._longest)
         if seconds is not None:
-            return await self._window(backend, name, f"{name}-delta", seconds, request)
+            return await self._window(backend, name, f"{name}-delta", seconds, wanted, request)
         collect_garbage = name == "heap" and (window.integer(params, "gc") or 0) > 0
         # What is answered alike is shared, whatever the number.
         debug = max(-1, min(window.integer(params, "debug") or 0, 2))
+        if debug:
+            window.refuse_with_debug(params, PARAMETERS)
 
         async def collect() -> bytes:
             if collect_garbage:
@@ -163,7 +176,7 @@ class _Endpoints:
                 return await backend.offload(text.dump, await backend.each_thread_and_task())
             profile = await backend.capture_async(name)
             if not debug:
-                return await backend.offload(pprof.encode, profile)
+                return await backend.offload(wanted.encode, profile)
             if name in ("heap", "allocs"):
                 return await backend.offload(text.heap, profile)
             return await backend.offload(text.count, name, profile)
@@ -172,8 +185,8 @@ class _Endpoints:
         if request.method != "HEAD":
             if collect_garbage:
                 self._garbage.collect()
-            content = await self._shared.run((name, debug, collect_garbage), collect)
-        return answers.text(content) if debug else answers.binary(content, name)
+            content = await self._shared.run((name, debug, collect_garbage, wanted), collect)
+        return answers.text(content) if debug else wanted.answer(content, name)
 
     async def _index(self, request: Request) -> Response:
         if not request.url.path.endswith("/"):

@@ -74,8 +74,16 @@ def delta_seconds(params: QueryParams, longest: int) -> int | None:
     if seconds is None or seconds <= 0:
         raise BadParameterError(INVALID_SECONDS)
     if integer(params, "debug"):
-        raise BadParameterError("seconds and debug params are incompatible")
+        refuse_with_debug(params, ("seconds",))
     return _limited(seconds, longest)
+
+
+def refuse_with_debug(params: QueryParams, names: tuple[str, ...]) -> None:
+    """Raise BadParameterError if one of these parameters is given; together with `debug` they mean
+    nothing."""
+    for name in names:
+        if first(params, name):
+            raise BadParameterError(f"{name} and debug params are incompatible")
 
 
 def _limited(seconds: int, longest: int) -> int:

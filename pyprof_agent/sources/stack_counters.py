@@ -41,6 +41,9 @@ _CPU = ValueType("cpu", "nanoseconds")
 _WALL = ValueType("wall", "nanoseconds")
 _SAMPLES = ValueType("samples", "count")
 
+CPU_TYPES = (_SAMPLES, _CPU)
+WALL_TYPES = (_SAMPLES, _WALL)
+
 
 def cpu_profile(counters: Profile) -> Profile:
     """The CPU profile of a window: samples/count and cpu/nanoseconds.
@@ -64,7 +67,7 @@ def cpu_profile(counters: Profile) -> Profile:
             share = max(values[_CPU_COLUMN], 0)
         if share > 0:
             samples.append(Sample(stack, (weight, share), labels))
-    return _of_kind(counters, _CPU, samples)
+    return _of_kind(counters, CPU_TYPES, samples)
 
 
 def _weights(counters: Profile) -> dict[tuple[_Stack, _Labels], float]:
@@ -94,14 +97,16 @@ def wall_profile(counters: Profile) -> Profile:
         for stack, (ticks, wall, _, _, _), labels in counters.samples
         if ticks > 0
     ]
-    return _of_kind(counters, _WALL, samples)
+    return _of_kind(counters, WALL_TYPES, samples)
 
 
-def _of_kind(counters: Profile, kind: ValueType, samples: list[Sample]) -> Profile:
+def _of_kind(
+    counters: Profile, sample_types: tuple[ValueType, ...], samples: list[Sample]
+) -> Profile:
     return replace(
         counters,
-        sample_types=(_SAMPLES, kind),
+        sample_types=sample_types,
         samples=tuple(samples),
-        period_type=kind,
-        default_sample_type=kind.type,
+        period_type=sample_types[-1],
+        default_sample_type=sample_types[-1].type,
     )

@@ -25,6 +25,8 @@ from pyprof_agent.sources.thread_clock import name_of, native_id_of
 _Stack = tuple[Frame, ...]
 _Position = tuple[CodeType, int]  # code object and byte offset of its instruction
 
+SAMPLE_TYPES = {name: (ValueType(name, "count"),) for name in ("goroutine", "threadcreate")}
+
 _COMMENTS = {
     "goroutine": "threads, and the tasks of every asyncio loop that is running",
     "threadcreate": "threads by the function they run; Python does not know who started them",
@@ -145,11 +147,11 @@ class ThreadsAndTasks:
         return loops
 
     def _profile(self, kind: str, samples: Iterable[Sample]) -> Profile:
-        value_type = ValueType(kind, "count")
+        sample_types = SAMPLE_TYPES[kind]
         return Profile(
-            sample_types=(value_type,),
+            sample_types=sample_types,
             samples=tuple(samples),
-            period_type=value_type,
+            period_type=sample_types[0],
             period=1,
             time_nanos=self._now(),
             comments=(_COMMENTS[kind],),

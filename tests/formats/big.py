@@ -23,7 +23,7 @@ def big_profile(stacks: int = 20_000, depth: int = 30) -> Profile:
     ]
     trunk = tuple(frames[:8])
     bodies: list[tuple[Frame, ...]] = [trunk]
-    samples = {}
+    samples: dict[tuple[Frame, ...], tuple[float, ...]] = {}
     while len(samples) < stacks:
         body = bodies[int(len(bodies) * rng.random() ** 2)]
         grown = body + tuple(rng.choice(frames) for _ in range(rng.randint(1, 6)))

@@ -414,7 +414,7 @@ def test_the_body_is_compressed_once(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize("name", ["heap", "goroutine", "wall?seconds=1", "heap?seconds=1"])
-@pytest.mark.parametrize("accepted", ["gzip", "gzip, deflate, br, zstd", "identity", ""])
+@pytest.mark.parametrize("accepted", ["gzip", "gzip, deflate, br", "identity", ""])
 def test_a_middleware_that_compresses_leaves_profiles_alone(
     client: TestClient, name: str, accepted: str
 ) -> None:
