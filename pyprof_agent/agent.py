@@ -12,11 +12,11 @@ from typing import ParamSpec, TypeVar
 
 from pyprof_agent import forks
 from pyprof_agent.config import Config
-from pyprof_agent.engines import Source, heap_engine, stack_engine
+from pyprof_agent.engines import HeapSource, Source, heap_engine, stack_engine
 from pyprof_agent.errors import ConfigError, NotRunningError, UnknownProfileError
 from pyprof_agent.formats.pprof import address
 from pyprof_agent.profile import Profile, ValueType, rounded, subtract
-from pyprof_agent.sources import heap_tracemalloc, stack_counters, tasks
+from pyprof_agent.sources import heap_tracemalloc, own_process, stack_counters, tasks
 from pyprof_agent.sources.naming import FrameNames
 from pyprof_agent.sources.tasks import ThreadsAndTasks
 from pyprof_agent.worker import Worker
@@ -70,8 +70,11 @@ class Agent:
         self._sources: dict[str, Source] = {"threads": self._tasks}
         self._kinds: dict[str, _Kind] = {}
         self._fallbacks: dict[str, str] = {}
+        self._heap: HeapSource | None = None
+        self._started = 0.0  # by the monotonic clock
         if self.config.heap:
             heap, reason = heap_engine(self.config, names)
+            self._heap = heap
             if reason:
                 self._fallbacks["heap"] = reason
             self._sources["heap"] = heap
@@ -145,6 +148,7 @@ class Agent:
                     source.stop()
                 forks.forget(self)
                 raise
+            self._started = time.monotonic()
             self._worker = Worker()
 
     def stop(self) -> None:
@@ -159,8 +163,24 @@ class Agent:
             forks.forget(self)
 
     def stats(self) -> dict[str, dict[str, float]]:
-        """Cost and losses of each source: `{"stacks": {"ticks": 1200, ...}, ...}`."""
-        return {room: source.stats() for room, source in self._sources.items()}
+        """Cost and losses of each source, and facts of the process.
+
+        `{"stacks": {"ticks": 1200, ...}, ..., "process": {...}}`; of the process, as far as they
+        are known, `resident_bytes`, `heap_bytes` (in use, as the heap engine sees it), `seconds`
+        (since its start) and `agent_seconds` (since that of the agent).
+        """
+        process: dict[str, float] = {}
+        with contextlib.suppress(OSError):
+            process["resident_bytes"] = own_process.resident_bytes()
+            process["seconds"] = own_process.age_seconds()
+        if self._heap is not None:
+            process["heap_bytes"] = self._heap.in_use_bytes()
+        if self.running:
+            process["agent_seconds"] = time.monotonic() - self._started
+        return {
+            **{room: source.stats() for room, source in self._sources.items()},
+            "process": process,
+        }
 
     def begin(self, name: str) -> Window:
         """Open a window that begins now; its `end()` gives the profile.

@@ -33,6 +33,9 @@ class HeapSource(Source, Protocol):
     def window(self, later: Profile, earlier: Profile) -> Profile:
         """What changed between two snapshots."""
 
+    def in_use_bytes(self) -> int:
+        """What is in use, as far as it is seen, and without making a profile."""
+
 
 def heap_engine(config: Config, names: FrameNames) -> tuple[HeapSource, str]:
     """The heap engine, and why it is not the native one where that was not ruled out.

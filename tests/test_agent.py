@@ -240,4 +240,19 @@ def test_a_start_of_what_runs_ends_no_window(agent: Agent) -> None:
 
 
 def test_stats_have_a_part_for_each_source(agent: Agent) -> None:
-    assert set(agent.stats()) == {"threads", "heap", "stacks"}
+    assert set(agent.stats()) == {"threads", "heap", "stacks", "process"}
+
+
+def test_stats_tell_the_memory_of_the_process_and_how_much_of_it_is_seen(agent: Agent) -> None:
+    held = [bytes(1000) for _ in range(20_000)]
+    process = agent.stats()["process"]
+    assert process["resident_bytes"] > process["heap_bytes"] > 5e6
+    assert process["seconds"] > process["agent_seconds"] > 0
+    seen = agent.capture("heap").total("inuse_space")
+    assert process["heap_bytes"] == pytest.approx(seen, rel=0.5)
+    assert held
+
+
+def test_stats_of_an_agent_that_does_not_run_have_no_heap() -> None:
+    assert Agent(Config()).stats()["process"].get("heap_bytes") == 0
+    assert "heap_bytes" not in Agent(Config(heap=False)).stats()["process"]

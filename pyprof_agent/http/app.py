@@ -198,6 +198,7 @@ class _Endpoints:
             index.page(
                 url=str(request.url.replace(query="", fragment="")),
                 profiles=backend.profiles,
+                windowed=WINDOWED,
                 engines=backend.engines,
                 fallbacks=backend.fallbacks,
                 stats=stats,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import re
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -227,40 +226,9 @@ def test_symbol_refuses_a_huge_body(client: TestClient) -> None:
     assert answer.headers["x-go-pprof"] == "1"
 
 
-def test_the_index_lists_every_profile_with_its_description(client: TestClient) -> None:
-    answer = client.get("/")
-    assert answer.headers["content-type"] == "text/html; charset=utf-8"
-    assert "script" not in answer.text
-    served = [name for name in index.DESCRIPTIONS if name != "cmdline"]
-    for name in served:
-        assert f'<a href="{name}">{name}</a>' in answer.text
-    assert "cmdline" not in answer.text
-    assert "go tool pprof -http=: &#x27;http://localhost:8000/heap&#x27;" in answer.text
-    assert re.search("heap engine</th><td>(native|tracemalloc)</td>", answer.text)
-
-
-def test_the_index_says_why_an_engine_is_not_the_native_one() -> None:
-    page = index.page(
-        url="http://testserver/",
-        profiles=["heap"],
-        engines={"heap": "tracemalloc"},
-        fallbacks={"heap": "it was <not> built"},
-        stats={},
-        cmdline=False,
-    )
-    assert "<th>heap: not native because</th><td>it was &lt;not&gt; built</td>" in page
-
-
 def test_every_profile_of_the_agent_has_a_description(client: TestClient) -> None:
     agent = Agent(Config())
     assert {*agent.profiles, "cmdline", "symbol"} == set(index.DESCRIPTIONS)
-
-
-def test_the_index_escapes_what_it_is_told() -> None:
-    page = index.page(
-        url='http://x"><b>&/', profiles=["heap"], engines={}, fallbacks={}, stats={}, cmdline=False
-    )
-    assert "<b>" not in page
 
 
 def test_cmdline_where_it_is_asked_for(client: TestClient) -> None:
