@@ -12,6 +12,8 @@ import zstandard
 from pyprof_agent.formats.pprof import GZIP_LEVEL
 
 ZSTD_LEVEL = 3
+"""On a heap profile of 20,000 stacks 19 % smaller than level 1 for 1 ms more; level 5 saves 4 % and
+takes 2.5 times as long: tests/bench/compression.py."""
 
 _QUALITY = re.compile(r"\s*q\s*=\s*([01](?:\.\d{0,3})?)\s*", re.IGNORECASE | re.ASCII)
 

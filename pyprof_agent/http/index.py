@@ -40,7 +40,7 @@ _LOSSES = {
     "heap": {
         "dropped": "samples lost: no memory, or other code had removed the hooks",
         "overflowed": "samples that came when the table of frames was full",
-        "folded": "stacks that gave up their row to make room for others",
+        "folded": "stacks that gave up their row to others",
         "subinterpreter": "samples not taken, as they fell into a subinterpreter",
         "resets": "times other code had removed the hooks",
     },
@@ -67,20 +67,22 @@ a {{ color: light-dark(#0b57d0, #8ab4f8); }}
 table {{ border-collapse: collapse; width: 100%; }}
 th, td {{ border-bottom: 1px solid var(--line); padding: .4rem .8rem .4rem 0; text-align: left;
   vertical-align: top; overflow-wrap: anywhere; }}
-tbody th {{ font-weight: 600; }}
+.profiles th {{ overflow-wrap: normal; }}
 td.number, th.number {{ text-align: right; font-variant-numeric: tabular-nums; }}
-.facts th {{ font-weight: 400; width: 16rem; }}
-.facts .number {{ width: 9rem; }}
+.facts {{ table-layout: fixed; }}
+.facts th {{ font-weight: 400; width: 14rem; }}
+.facts .number {{ width: 8rem; }}
 .profiles ul {{ display: flex; flex-wrap: wrap; gap: 0 .8rem; list-style: none; margin: 0;
   padding: 0; }}
-pre {{ background: color-mix(in srgb, currentColor 8%, transparent); overflow-x: auto;
-  padding: .8rem; border-radius: .3rem; }}
+pre {{ background: color-mix(in srgb, currentColor 8%, transparent); overflow-wrap: anywhere;
+  padding: .8rem; border-radius: .3rem; white-space: pre-wrap; }}
 @media (max-width: 40rem) {{
   .profiles thead {{ display: none; }}
   .profiles tr, .facts tr {{ display: grid; grid-template-columns: 1fr auto; padding: .5rem 0;
     border-bottom: 1px solid var(--line); }}
   .profiles th, .profiles td, .facts th, .facts td {{ border: 0; padding: 0; width: auto; }}
   .profiles td:nth-child(n + 3), .facts td:nth-child(n + 3) {{ grid-column: 1 / -1; }}
+  .profiles .number:not(:empty)::after {{ content: " rows"; }}
   .profiles a {{ display: inline-block; padding: .25rem 0; }}
 }}
 </style>
@@ -96,7 +98,7 @@ pre {{ background: color-mix(in srgb, currentColor 8%, transparent); overflow-x:
 </tbody>
 </table>
 <h2>Open one with a tool</h2>
-<pre tabindex="0">{commands}</pre>
+<pre>{commands}</pre>
 {tables}
 </body>
 </html>
