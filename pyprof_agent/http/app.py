@@ -130,7 +130,8 @@ class _Endpoints:
         backend = self._backend()
         if name not in (*backend.profiles, "cpu"):
             raise UnknownProfileError(name)
-        wanted = rendering(request, name, backend.sample_types(name))
+        types = backend.sample_types(name)
+        wanted = rendering(request.query_params, request.headers, name, types)
         if name in WINDOWED:
             seconds = window.profile_seconds(request.query_params, self._longest)
             return await self._window(backend, name, name, seconds, wanted, request)

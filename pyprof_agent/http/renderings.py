@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from starlette.requests import Request
+from starlette.datastructures import Headers, QueryParams
 from starlette.responses import Response
 
 from pyprof_agent.formats import flamegraph, folded, pprof, speedscope, top
@@ -75,25 +75,27 @@ class Rendering:
         )
 
 
-def rendering(request: Request, name: str, sample_types: Sequence[str]) -> Rendering:
+def rendering(
+    params: QueryParams, headers: Headers, name: str, sample_types: Sequence[str]
+) -> Rendering:
     """How a request wants the profile `name`, which has these sample types.
 
     Raises BadParameterError for a format or a sample type that there is not.
     """
-    wanted = first(request.query_params, "format") or "proto"
+    wanted = first(params, "format") or "proto"
     if wanted not in FORMATS:
         raise BadParameterError(f'"format" is {wanted[:100]!r}; use one of: {", ".join(FORMATS)}')
-    sample = first(request.query_params, "sample")
+    sample = first(params, "sample")
     if sample and sample not in sample_types:
         raise BadParameterError(
             f'"sample" is {sample[:100]!r}; {name} has: {", ".join(sample_types)}'
         )
-    accepted = ",".join(request.headers.getlist("accept-encoding"))
+    accepted = ",".join(headers.getlist("accept-encoding"))
     kind, title = FORMATS[wanted], ""
     if kind is not _PROTO:
         coding = chosen(accepted, (ZSTD, GZIP))
-        title = f"{name} of {request.url.netloc}"
-    elif request.headers.get("sec-fetch-mode") == "navigate":
+        title = f"{name} of {headers.get('host', 'this process')}"
+    elif headers.get("sec-fetch-mode") == "navigate":
         coding = IDENTITY  # a browser that saves a file would take the coding off, and so the gzip
     else:
         coding = chosen(accepted, (ZSTD,))

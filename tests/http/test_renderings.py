@@ -5,17 +5,20 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Iterator
+from html import escape
 
 import pytest
 import zstandard
+from starlette.datastructures import Headers, QueryParams
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.testclient import TestClient
 
 from pyprof_agent import Agent, Config, make_asgi_app
 from pyprof_agent.formats import flamegraph
 from pyprof_agent.formats.pprof import decode
-from pyprof_agent.http.renderings import FORMATS
+from pyprof_agent.http.renderings import FORMATS, rendering
 from tests.http.test_app import BASE, LOCAL, client_of
+from tests.support import heap_profile
 
 SNAPSHOTS = ("heap", "allocs", "goroutine", "threadcreate")
 COLUMN = {
@@ -260,3 +263,13 @@ def test_a_middleware_that_compresses_has_nothing_to_do(client: TestClient) -> N
         assert coding in ("gzip", "zstd")
         if coding == "gzip":
             assert b"<!DOCTYPE html>" in gzip.decompress(body)
+
+
+def test_a_host_is_text_in_the_page() -> None:
+    hostile = '"><script>x[&\xe9'
+    kind = rendering(QueryParams("format=html"), Headers({"host": hostile}), "heap", ())
+    body = kind.encode(heap_profile()).decode()
+    assert f"<h1>heap of {escape(hostile)}</h1>" in body
+    assert "<script>x" not in body
+    no_host = rendering(QueryParams("format=top"), Headers({}), "heap", ())
+    assert no_host.title == "heap of this process"
