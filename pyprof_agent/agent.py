@@ -8,6 +8,7 @@ import importlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import ParamSpec, TypeVar
 
 from pyprof_agent import forks
@@ -16,7 +17,9 @@ from pyprof_agent.engines import Source, heap_engine, stack_engine
 from pyprof_agent.errors import ConfigError, NotRunningError, UnknownProfileError
 from pyprof_agent.formats.pprof import address
 from pyprof_agent.profile import Profile, rounded, subtract
-from pyprof_agent.sources import stack_counters
+from pyprof_agent.sources import contention, stack_counters
+from pyprof_agent.sources.heap_delta import HeapDelta
+from pyprof_agent.sources.markers import MARKERS
 from pyprof_agent.sources.naming import FrameNames
 from pyprof_agent.sources.tasks import ThreadsAndTasks
 from pyprof_agent.worker import Worker
@@ -24,7 +27,12 @@ from pyprof_agent.worker import Worker
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
-ALIASES = {"cpu": "profile"}
+ALIASES = {
+    "cpu": "profile",
+    "fgprof": "wall",  # the name of a Go package that profiles elapsed time, and of its path
+    "delta_block": "block",  # of nothing, what came since the last time is nothing
+    "delta_mutex": "mutex",
+}
 """Other names a profile can be asked for by."""
 
 
@@ -50,6 +58,7 @@ class _Kind:
     snapshot: Callable[[], Profile]
     finish: Callable[[Profile], Profile] = lambda profile: profile
     subtract: Callable[[Profile, Profile], Profile] = subtract
+    has_windows: bool = True
 
 
 class Agent:
@@ -69,6 +78,7 @@ class Agent:
         self._sources: dict[str, Source] = {"threads": self._tasks}
         self._kinds: dict[str, _Kind] = {}
         self._fallbacks: dict[str, str] = {}
+        self._delta: HeapDelta | None = None
         if self.config.heap:
             heap, reason = heap_engine(self.config, names)
             if reason:
@@ -76,6 +86,8 @@ class Agent:
             self._sources["heap"] = heap
             self._kinds["heap"] = _Kind(heap, heap.snapshot, subtract=heap.window)
             self._kinds["allocs"] = _Kind(heap, heap.snapshot, _show_allocations, heap.window)
+            self._delta = HeapDelta(heap)
+            self._kinds["delta_heap"] = _Kind(heap, self._delta.snapshot, has_windows=False)
         if self.config.stacks:
             stacks = stack_engine(self.config, names)
             self._sources["stacks"] = stacks
@@ -83,6 +95,8 @@ class Agent:
             self._kinds["wall"] = _Kind(stacks, stacks.snapshot, stack_counters.wall_profile)
         self._kinds["goroutine"] = _Kind(self._tasks, self._tasks.snapshot)
         self._kinds["threadcreate"] = _Kind(self._tasks, self._tasks.threads)
+        for name in ("block", "mutex"):
+            self._kinds[name] = _Kind(self._tasks, contention.snapshot)
         self._worker: Worker | None = None  # there while the agent runs
 
     @property
@@ -107,6 +121,10 @@ class Agent:
     def profiles(self) -> tuple[str, ...]:
         """Names of the profiles it can make."""
         return tuple(self._kinds)
+
+    def knows(self, name: str) -> bool:
+        """Whether it can make a profile of that name, which may be another name for one."""
+        return ALIASES.get(name, name) in self._kinds
 
     def start(self) -> None:
         """Start sampling. Does nothing if it runs.
@@ -149,14 +167,19 @@ class Agent:
     def begin(self, name: str) -> Window:
         """Open a window that begins now; its `end()` gives the profile.
 
-        Raises UnknownProfileError, NotRunningError or CaptureError.
+        Raises UnknownProfileError, NotRunningError or CaptureError, and ConfigError for
+        `delta_heap`.
         """
-        return Window(self._kind(name))
+        kind = self._kind(name)
+        if not kind.has_windows:
+            raise ConfigError(f"{name} is always of the time since its last capture")
+        return Window(kind)
 
     def capture(self, name: str, seconds: float | None = None) -> Profile:
         """Make a profile.
 
-        name: `heap`, `allocs`, `profile` (or `cpu`), `wall`, `goroutine`, `threadcreate`
+        name: `heap`, `allocs`, `delta_heap`, `profile` (or `cpu`), `wall` (or `fgprof`),
+            `goroutine`, `threadcreate`, and `block` and `mutex`, which are always empty
         seconds: length of the window to wait for. None is all there is at once: what is
             alive or there now, and for `profile` and `wall` everything since the start.
 
@@ -202,7 +225,7 @@ class Agent:
 
     def symbols(self) -> Mapping[int, str]:
         """Function names by address, of every frame that was named so far."""
-        return {address(frame): frame.function for frame in self._names.known()}
+        return {address(frame): frame.function for frame in chain(self._names.known(), MARKERS)}
 
     def _since_start(self, name: str) -> Profile:
         kind = self._kind(name)
@@ -228,8 +251,9 @@ class Agent:
         for part in self._parts():
             part.after_fork(child=child)
 
-    def _parts(self) -> list[Source | Worker]:
-        return [*self._sources.values(), *filter(None, [self._worker])]
+    def _parts(self) -> list[Source | HeapDelta | Worker]:
+        parts = (*self._sources.values(), self._delta, self._worker)
+        return [part for part in parts if part is not None]
 
 
 class Window:

@@ -35,11 +35,14 @@ _LOG = logging.getLogger("pyprof_agent")
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
-WINDOWED = ("profile", "wall", "cpu")
+WINDOWED = ("profile", "wall", "cpu", "fgprof")
 """Profiles that are always of a window; the others are snapshots unless `seconds` is given."""
 
-MAX_SYMBOL_BYTES = 1 << 20
+DELTAS = ("delta_heap", "delta_block", "delta_mutex")
+"""Profiles of the time since they were last asked for, whoever did."""
 
+MAX_SYMBOL_BYTES = 1 << 22
+"""pprof asks for all addresses of a profile at once: 200,000 are 4 MB."""
 
 NO_ASYNCIO = (
     "these endpoints need an asyncio event loop, and this server runs another one (trio?); "
@@ -52,6 +55,7 @@ class Backend(Protocol):
 
     @property
     def profiles(self) -> tuple[str, ...]: ...
+    def knows(self, name: str) -> bool: ...
     @property
     def engines(self) -> Mapping[str, str]: ...
     @property
@@ -126,7 +130,7 @@ class _Endpoints:
         if name == "symbol":
             return await self._symbol(request)
         backend = self._backend()
-        if name not in (*backend.profiles, "cpu"):
+        if not backend.knows(name):
             raise UnknownProfileError(name)
         if name in WINDOWED:
             seconds = window.profile_seconds(request.query_params, self._longest)
@@ -149,10 +153,10 @@ class _Endpoints:
 
     async def _snapshot(self, backend: Backend, name: str, request: Request) -> Response:
         params = request.query_params
-        seconds = window.delta_seconds(params, self._longest)
+        seconds = window.delta_seconds(params, self._longest, supported=name not in DELTAS)
         if seconds is not None:
             return await self._window(backend, name, f"{name}-delta", seconds, request)
-        collect_garbage = name == "heap" and (window.integer(params, "gc") or 0) > 0
+        collect_garbage = name in ("heap", "delta_heap") and (window.integer(params, "gc") or 0) > 0
         # What is answered alike is shared, whatever the number.
         debug = max(-1, min(window.integer(params, "debug") or 0, 2))
 
@@ -164,15 +168,21 @@ class _Endpoints:
             profile = await backend.capture_async(name)
             if not debug:
                 return await backend.offload(pprof.encode, profile)
-            if name in ("heap", "allocs"):
+            if name in ("heap", "allocs", "delta_heap"):
                 return await backend.offload(text.heap, profile)
+            if name.removeprefix("delta_") in ("block", "mutex"):
+                return await backend.offload(text.contention, name, profile)
             return await backend.offload(text.count, name, profile)
 
         content = b""
         if request.method != "HEAD":
             if collect_garbage:
                 self._garbage.collect()
-            content = await self._shared.run((name, debug, collect_garbage), collect)
+            if name in DELTAS:  # whose answers are not shared: no two have the same in them
+                with self._captures.hold(1):
+                    content = await collect()
+            else:
+                content = await self._shared.run((name, debug, collect_garbage), collect)
         return answers.text(content) if debug else answers.binary(content, name)
 
     async def _index(self, request: Request) -> Response:
@@ -212,16 +222,11 @@ class _Endpoints:
         else:
             query = request.url.query
         backend = self._backend()
-        symbols = await backend.offload(backend.symbols)
-        lines = ["num_symbols: 1"]  # pprof only asks whether it is 0
-        for word in query.split("+"):
-            try:
-                address = int(word.strip(), 0)
-            except ValueError:
-                continue
-            if address in symbols:
-                lines.append(f"{address:#x} {symbols[address]}")
-        return answers.text("\n".join(lines) + "\n")
+
+        def answer() -> bytes:
+            return text.symbols(query, backend.symbols())
+
+        return answers.text(await backend.offload(answer))
 
 
 async def _method_not_allowed(request: Request, error: Exception | None = None) -> Response:

@@ -23,6 +23,18 @@ class WholePath:
         await self._app(scope, receive, send)
 
 
+class OnlyFgprof:
+    """ASGI application around ours that answers `fgprof`, whatever the path is."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope = {**scope, "root_path": "", "path": "/fgprof", "raw_path": b"/fgprof"}
+        await self._app(scope, receive, send)
+
+
 def whole_path(path: str, root: str) -> str:
     """The path as the client asked for it, below `root`.
 

@@ -20,6 +20,7 @@ DEFAULT_SECONDS = 30
 REPEAT_SECONDS = 0.1
 
 INVALID_SECONDS = 'invalid value for "seconds" - must be a positive integer'
+UNSUPPORTED_SECONDS = '"seconds" parameter is not supported for this profile type'
 _INTEGER = re.compile(r"[+-]?[0-9]+", re.ASCII)
 _INT64_MAX = 2**63 - 1
 
@@ -60,19 +61,22 @@ def profile_seconds(params: QueryParams, longest: int) -> int:
     return _limited(seconds, longest)
 
 
-def delta_seconds(params: QueryParams, longest: int) -> int | None:
+def delta_seconds(params: QueryParams, longest: int, *, supported: bool = True) -> int | None:
     """Length of the window over a snapshot profile; None where no window is wanted.
 
     longest: that is served
+    supported: whether the profile can be of a window
 
-    Raises BadParameterError for what is no positive integer, for more than is served, and
-    together with `debug`, as Go does.
+    Raises BadParameterError for what is no positive integer, for more than is served, where it is
+    not supported, and together with `debug`, in Go's order.
     """
     if not first(params, "seconds"):
         return None
     seconds = integer(params, "seconds")
     if seconds is None or seconds <= 0:
         raise BadParameterError(INVALID_SECONDS)
+    if not supported:
+        raise BadParameterError(UNSUPPORTED_SECONDS)
     if integer(params, "debug"):
         raise BadParameterError("seconds and debug params are incompatible")
     return _limited(seconds, longest)
