@@ -74,9 +74,9 @@ def contention(name: str, profile: Profile) -> bytes:
     ]
     rows.sort(key=lambda row: (-row[0][0], -row[0][1], row[1].stack))
     # Go calls the text of its block profile by another name, and readers know no other.
-    lines = ["--- mutex:" if name == "mutex" else "--- contention:"]
+    lines = ["--- mutex:" if name.endswith("mutex") else "--- contention:"]
     lines.append("cycles/second=1000000000")  # a cycle is a nanosecond here
-    if name == "mutex":
+    if name.endswith("mutex"):
         lines.append("sampling period=1")
     for (delay, contentions), sample in rows:
         lines.append(f"{delay} {contentions} @ {_addresses(sample)}")
@@ -97,7 +97,7 @@ def symbols(asked: str, names: Mapping[int, str]) -> bytes:
             place = int(word.strip(), 0)
         except ValueError:
             continue
-        # Readers ask for the call, one before what stands in the text; people copy that.
+        # Readers ask for the call, one before what stands in a stack; people copy that.
         name = names.get(place) or names.get(place - 1)
         if name is not None:
             lines.append(f"{place:#x} {_on_one_line(name)}")
@@ -144,14 +144,10 @@ def _on_one_line(name: str) -> str:
     return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], name)
 
 
-def _return_address(frame: Frame) -> int:
-    # As in Go, where a stack holds addresses to return to, and the protobuf those of the calls:
-    # readers of the text take one off, and find what the protobuf has and `symbol` knows.
-    return address(frame) + 1
-
-
 def _addresses(sample: Sample) -> str:
-    return " ".join(f"{_return_address(frame):#x}" for frame in sample.stack)
+    # As in Go, where a stack holds addresses to return to, and all else those of the calls:
+    # readers of the text take one off, and find what the protobuf has and `symbol` knows.
+    return " ".join(f"{address(frame) + 1:#x}" for frame in sample.stack)
 
 
 def _frame_lines(stack: tuple[Frame, ...]) -> Iterator[str]:
@@ -160,4 +156,4 @@ def _frame_lines(stack: tuple[Frame, ...]) -> Iterator[str]:
         offset = max(frame.line - frame.first_line, 0)
         function, filename = _on_one_line(frame.function), _on_one_line(frame.filename)
         place = f"{filename}:{frame.line}" if filename else "-"
-        yield f"#\t{_return_address(frame):#x}\t{function}+{offset:#x}\t{place}"
+        yield f"#\t{address(frame):#x}\t{function}+{offset:#x}\t{place}"

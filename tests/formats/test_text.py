@@ -32,14 +32,14 @@ HEAP = replace(
 HEAP_TEXT = """\
 heap profile: 5: 1400 [20: 8030] @ heap/2
 1: 1000 [7: 7000] @ 0x47d502f5345faa66
-#\t0x47d502f5345faa66\tshop.main.<module>+0x2\t/srv/shop/main.py:3
+#\t0x47d502f5345faa65\tshop.main.<module>+0x2\t/srv/shop/main.py:3
 
 4: 400 [10: 1000] @ 0xbde4e6b8d25201 0x47d502f5345faa66
-#\t0xbde4e6b8d25201\tshop.cart.Cart.add+0x2\t/srv/shop/cart.py:12
-#\t0x47d502f5345faa66\tshop.main.<module>+0x2\t/srv/shop/main.py:3
+#\t0xbde4e6b8d25200\tshop.cart.Cart.add+0x2\t/srv/shop/cart.py:12
+#\t0x47d502f5345faa65\tshop.main.<module>+0x2\t/srv/shop/main.py:3
 
 0: 0 [3: 30] @ 0xbde4e6b8d25201
-#\t0xbde4e6b8d25201\tshop.cart.Cart.add+0x2\t/srv/shop/cart.py:12
+#\t0xbde4e6b8d25200\tshop.cart.Cart.add+0x2\t/srv/shop/cart.py:12
 
 
 # made by a test
@@ -61,11 +61,11 @@ GOROUTINE = Profile(
 GOROUTINE_TEXT = """\
 goroutine profile: total 4
 3 @ 0xbde4e6b8d25201 0x47d502f5345faa66
-#\t0xbde4e6b8d25201\tshop.cart.Cart.add+0x2\t/srv/shop/cart.py:12
-#\t0x47d502f5345faa66\tshop.main.<module>+0x2\t/srv/shop/main.py:3
+#\t0xbde4e6b8d25200\tshop.cart.Cart.add+0x2\t/srv/shop/cart.py:12
+#\t0x47d502f5345faa65\tshop.main.<module>+0x2\t/srv/shop/main.py:3
 
 1 @ 0x47d502f5345faa66
-#\t0x47d502f5345faa66\tshop.main.<module>+0x2\t/srv/shop/main.py:3
+#\t0x47d502f5345faa65\tshop.main.<module>+0x2\t/srv/shop/main.py:3
 
 # made by a test
 """
