@@ -18,7 +18,15 @@ from pyprof_agent.errors import (
     ServeError,
     UnknownProfileError,
 )
-from pyprof_agent.process import current_agent, make_asgi_app, record, serve, start, stop
+from pyprof_agent.process import (
+    current_agent,
+    make_asgi_app,
+    make_fgprof_app,
+    record,
+    serve,
+    start,
+    stop,
+)
 from pyprof_agent.profile import Frame, Label, Profile, Sample, ValueType
 
 __all__ = [
@@ -39,6 +47,7 @@ __all__ = [
     "Window",
     "current_agent",
     "make_asgi_app",
+    "make_fgprof_app",
     "record",
     "serve",
     "start",

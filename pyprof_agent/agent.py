@@ -8,6 +8,7 @@ import importlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import ParamSpec, TypeVar
 
 from pyprof_agent import forks
@@ -16,7 +17,15 @@ from pyprof_agent.engines import HeapSource, Source, heap_engine, stack_engine
 from pyprof_agent.errors import ConfigError, NotRunningError, UnknownProfileError
 from pyprof_agent.formats.pprof import address
 from pyprof_agent.profile import Profile, ValueType, rounded, subtract
-from pyprof_agent.sources import heap_tracemalloc, own_process, stack_counters, tasks
+from pyprof_agent.sources import (
+    contention,
+    heap_tracemalloc,
+    own_process,
+    stack_counters,
+    tasks,
+)
+from pyprof_agent.sources.heap_delta import HeapDelta
+from pyprof_agent.sources.markers import MARKERS
 from pyprof_agent.sources.naming import FrameNames
 from pyprof_agent.sources.tasks import ThreadsAndTasks
 from pyprof_agent.worker import Worker
@@ -24,7 +33,12 @@ from pyprof_agent.worker import Worker
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
-ALIASES = {"cpu": "profile"}
+ALIASES = {
+    "cpu": "profile",
+    "fgprof": "wall",  # the name of a Go package that profiles elapsed time, and of its path
+    "delta_block": "block",  # of nothing, what came since the last time is nothing
+    "delta_mutex": "mutex",
+}
 """Other names a profile can be asked for by."""
 
 
@@ -51,6 +65,7 @@ class _Kind:
     snapshot: Callable[[], Profile]
     finish: Callable[[Profile], Profile] = lambda profile: profile
     subtract: Callable[[Profile, Profile], Profile] = subtract
+    has_windows: bool = True
 
 
 class Agent:
@@ -72,6 +87,7 @@ class Agent:
         self._fallbacks: dict[str, str] = {}
         self._heap: HeapSource | None = None
         self._started = 0.0  # by the monotonic clock
+        self._delta: HeapDelta | None = None
         if self.config.heap:
             heap, reason = heap_engine(self.config, names)
             self._heap = heap
@@ -83,6 +99,8 @@ class Agent:
             self._kinds["allocs"] = _Kind(
                 heap, types, heap.snapshot, _show_allocations, heap.window
             )
+            self._delta = HeapDelta(heap)
+            self._kinds["delta_heap"] = _Kind(heap, types, self._delta.snapshot, has_windows=False)
         if self.config.stacks:
             stacks = stack_engine(self.config, names)
             self._sources["stacks"] = stacks
@@ -95,6 +113,8 @@ class Agent:
         looks = {"goroutine": self._tasks.snapshot, "threadcreate": self._tasks.threads}
         for name, look in looks.items():
             self._kinds[name] = _Kind(self._tasks, tasks.SAMPLE_TYPES[name], look)
+        for name in ("block", "mutex"):
+            self._kinds[name] = _Kind(self._tasks, contention.SAMPLE_TYPES, contention.snapshot)
         self._worker: Worker | None = None  # there while the agent runs
 
     @property
@@ -126,6 +146,10 @@ class Agent:
         Raises UnknownProfileError for a name it does not know.
         """
         return tuple(value_type.type for value_type in self._known(name).sample_types)
+
+    def knows(self, name: str) -> bool:
+        """Whether it can make a profile of that name, which may be another name for one."""
+        return ALIASES.get(name, name) in self._kinds
 
     def start(self) -> None:
         """Start sampling. Does nothing if it runs.
@@ -185,14 +209,19 @@ class Agent:
     def begin(self, name: str) -> Window:
         """Open a window that begins now; its `end()` gives the profile.
 
-        Raises UnknownProfileError, NotRunningError or CaptureError.
+        Raises UnknownProfileError, NotRunningError or CaptureError, and ConfigError for
+        `delta_heap`.
         """
-        return Window(self._kind(name))
+        kind = self._kind(name)
+        if not kind.has_windows:
+            raise ConfigError(f"{name} is always of the time since its last capture")
+        return Window(kind)
 
     def capture(self, name: str, seconds: float | None = None) -> Profile:
         """Make a profile.
 
-        name: `heap`, `allocs`, `profile` (or `cpu`), `wall`, `goroutine`, `threadcreate`
+        name: `heap`, `allocs`, `delta_heap`, `profile` (or `cpu`), `wall` (or `fgprof`),
+            `goroutine`, `threadcreate`, and `block` and `mutex`, which are always empty
         seconds: length of the window to wait for. None is all there is at once: what is
             alive or there now, and for `profile` and `wall` everything since the start.
 
@@ -238,7 +267,7 @@ class Agent:
 
     def symbols(self) -> Mapping[int, str]:
         """Function names by address, of every frame that was named so far."""
-        return {address(frame): frame.function for frame in self._names.known()}
+        return {address(frame): frame.function for frame in chain(self._names.known(), MARKERS)}
 
     def _since_start(self, name: str) -> Profile:
         kind = self._kind(name)
@@ -268,8 +297,9 @@ class Agent:
         for part in self._parts():
             part.after_fork(child=child)
 
-    def _parts(self) -> list[Source | Worker]:
-        return [*self._sources.values(), *filter(None, [self._worker])]
+    def _parts(self) -> list[Source | HeapDelta | Worker]:
+        parts = (*self._sources.values(), self._delta, self._worker)
+        return [part for part in parts if part is not None]
 
 
 class Window:

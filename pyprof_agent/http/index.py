@@ -11,17 +11,22 @@ DESCRIPTIONS = {
     "allocs": "Memory allocations so far: the same table as heap, allocations shown first.",
     "heap": "Memory in use, by the stack that allocated it. gc=1 collects garbage first; "
     "seconds=N shows what changed in that time.",
+    "delta_heap": "Memory allocated since this was last asked for, by whomever, and memory in use. "
+    "For one scraper that takes no differences itself.",
     "profile": "CPU time by stack over seconds=N, 30 if not given.",
     "wall": "Elapsed time by stack, waiting included, over seconds=N, 30 if not given.",
     "goroutine": "Every thread and asyncio task with the stack it is at. "
     "debug=2 lists them one by one, with names.",
     "threadcreate": "Threads by the function they run.",
+    "block": "Always empty, and there because scrapers ask for it: waiting for locks is not "
+    "sampled; wall shows where threads wait.",
+    "mutex": "Always empty, like block.",
     "cmdline": "The command line of this program, arguments separated by NUL.",
     "symbol": "Function names for addresses, given in the query or a POST body, joined by +.",
 }
 """A line for each path that is served."""
 
-_DEBUG = {"heap": 1, "allocs": 1, "goroutine": 2, "threadcreate": 1}
+_DEBUG = {"heap": 1, "allocs": 1, "goroutine": 2, "threadcreate": 1, "block": 1, "mutex": 1}
 
 _SECONDS = 10
 """Length of the window behind a link to a profile that is always of one."""

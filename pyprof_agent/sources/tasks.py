@@ -32,6 +32,9 @@ _COMMENTS = {
     "threadcreate": "threads by the function they run; Python does not know who started them",
 }
 
+NO_FRAMES = Frame("<no Python frames>", "", 0, 0)
+"""Stands for the stack of a task that runs something other than a Python coroutine."""
+
 
 class ThreadsAndTasks:
     """The stacks of all threads and asyncio tasks at this moment.
@@ -125,6 +128,8 @@ class ThreadsAndTasks:
     def _stack(self, positions: list[_Position]) -> _Stack:
         kept = positions[: self._max_frames]
         stack = tuple(self._names.of_code(code, instruction) for code, instruction in kept)
+        if not stack:
+            return (NO_FRAMES,)
         return stack if len(kept) == len(positions) else (*stack, TRUNCATED)
 
     def _entry(self, frame: FrameType) -> _Stack:

@@ -31,14 +31,14 @@ HEAP = replace(
 
 HEAP_TEXT = """\
 heap profile: 5: 1400 [20: 8030] @ heap/2
-1: 1000 [7: 7000] @ 0x47d502f5345faa65
+1: 1000 [7: 7000] @ 0x47d502f5345faa66
 #\t0x47d502f5345faa65\tshop.main.<module>+0x2\t/srv/shop/main.py:3
 
-4: 400 [10: 1000] @ 0xbde4e6b8d25200 0x47d502f5345faa65
+4: 400 [10: 1000] @ 0xbde4e6b8d25201 0x47d502f5345faa66
 #\t0xbde4e6b8d25200\tshop.cart.Cart.add+0x2\t/srv/shop/cart.py:12
 #\t0x47d502f5345faa65\tshop.main.<module>+0x2\t/srv/shop/main.py:3
 
-0: 0 [3: 30] @ 0xbde4e6b8d25200
+0: 0 [3: 30] @ 0xbde4e6b8d25201
 #\t0xbde4e6b8d25200\tshop.cart.Cart.add+0x2\t/srv/shop/cart.py:12
 
 
@@ -60,11 +60,11 @@ GOROUTINE = Profile(
 
 GOROUTINE_TEXT = """\
 goroutine profile: total 4
-3 @ 0xbde4e6b8d25200 0x47d502f5345faa65
+3 @ 0xbde4e6b8d25201 0x47d502f5345faa66
 #\t0xbde4e6b8d25200\tshop.cart.Cart.add+0x2\t/srv/shop/cart.py:12
 #\t0x47d502f5345faa65\tshop.main.<module>+0x2\t/srv/shop/main.py:3
 
-1 @ 0x47d502f5345faa65
+1 @ 0x47d502f5345faa66
 #\t0x47d502f5345faa65\tshop.main.<module>+0x2\t/srv/shop/main.py:3
 
 # made by a test
@@ -145,10 +145,10 @@ def test_heap_sorts_rows_of_equal_use_by_what_was_allocated_then_by_stack() -> N
     ]
     forwards, backwards = text.heap(heap_profile(*rows)), text.heap(heap_profile(*rows[::-1]))
     assert re.findall(rb"^\d+: .*\[1: (\d+)\] @ (\S+)", forwards, re.MULTILINE) == [
-        (b"900", b"0x47d502f5345faa65"),
-        (b"800", b"0xbde4e6b8d25200"),
-        (b"800", b"%#x" % address(other)),
-        (b"0", b"%#x" % address(other)),
+        (b"900", b"0x47d502f5345faa66"),
+        (b"800", b"0xbde4e6b8d25201"),
+        (b"800", b"%#x" % (address(other) + 1)),
+        (b"0", b"%#x" % (address(other) + 1)),
     ]
     assert forwards == backwards
 
@@ -209,9 +209,9 @@ def test_count_sorts_by_number_then_by_stack() -> None:
     forwards = text.count("goroutine", replace(GOROUTINE, samples=tuple(rows)))
     backwards = text.count("goroutine", replace(GOROUTINE, samples=tuple(rows[::-1])))
     assert re.findall(rb"^(\d+) @ (.*)$", forwards, re.MULTILINE) == [
-        (b"5", b"0x47d502f5345faa65"),
-        (b"2", b"0xbde4e6b8d25200"),
-        (b"2", b"0x47d502f5345faa65 0xbde4e6b8d25200"),
+        (b"5", b"0x47d502f5345faa66"),
+        (b"2", b"0xbde4e6b8d25201"),
+        (b"2", b"0x47d502f5345faa66 0xbde4e6b8d25201"),
     ]
     assert forwards == backwards
 

@@ -21,6 +21,7 @@ from pyprof_agent.http import index
 LOCAL = ("127.0.0.1", 50000)
 BASE = "http://localhost:8000"
 SECONDS = 'invalid value for "seconds" - must be a positive integer\n'
+UNSUPPORTED = '"seconds" parameter is not supported for this profile type\n'
 
 
 def client_of(app: ASGIApp, peer: tuple[str, int] = LOCAL) -> TestClient:
@@ -141,7 +142,10 @@ def held(answer: object) -> float:
     ("method", "path", "status", "body"),
     [
         ("GET", "/nosuch", 404, "Unknown profile\n"),
-        ("GET", "/block", 404, "Unknown profile\n"),
+        ("GET", "/trace", 404, "Unknown profile\n"),
+        ("GET", "/delta_heap?seconds=1", 400, UNSUPPORTED),
+        ("GET", "/delta_block?seconds=1", 400, UNSUPPORTED),
+        ("GET", "/delta_heap?seconds=x", 400, SECONDS),
         ("GET", "/heap/extra", 404, "Unknown profile\n"),
         ("GET", "/%2e%2e/heap", 404, "Unknown profile\n"),
         ("GET", "/nosuch?seconds=abc", 404, "Unknown profile\n"),
@@ -221,7 +225,7 @@ def test_symbol_names_the_addresses_of_profiles(client: TestClient) -> None:
 
 
 def test_symbol_refuses_a_huge_body(client: TestClient) -> None:
-    answer = client.post("/symbol", content=b"0x1+" * (1 << 19))
+    answer = client.post("/symbol", content=b"0x1+" * (1 << 20) + b"+")
     assert answer.status_code == 413
     assert answer.headers["x-go-pprof"] == "1"
 
