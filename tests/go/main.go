@@ -41,11 +41,16 @@ func main() {
 }
 
 // certify writes NAME.pem and NAME-key.pem for the authorities "ca" and "other-ca", for "server"
-// and "client" of the first, and for "stranger" of the second.
+// and "client" of the first, and for "stranger" of the second; and encrypted-key.pem.
 func certify(directory string) {
 	ca, caKey := certificate(directory, "ca", nil, nil)
 	certificate(directory, "server", ca, caKey)
 	certificate(directory, "client", ca, caKey)
+	caDER, err := x509.MarshalECPrivateKey(caKey)
+	check(err)
+	encrypted, err := x509.EncryptPEMBlock(rand.Reader, "EC PRIVATE KEY", caDER, []byte("secret"), x509.PEMCipherAES256)
+	check(err)
+	check(os.WriteFile(filepath.Join(directory, "encrypted-key.pem"), pem.EncodeToMemory(encrypted), 0o600))
 	other, otherKey := certificate(directory, "other-ca", nil, nil)
 	certificate(directory, "stranger", other, otherKey)
 }
