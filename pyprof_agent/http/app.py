@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import ParamSpec, Protocol, TypeVar
 
+from starlette.datastructures import QueryParams
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Router

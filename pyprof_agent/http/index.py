@@ -26,7 +26,15 @@ DESCRIPTIONS = {
 }
 """A line for each path that is served."""
 
-_DEBUG = {"heap": 1, "allocs": 1, "goroutine": 2, "threadcreate": 1, "block": 1, "mutex": 1}
+_DEBUG = {
+    "heap": 1,
+    "allocs": 1,
+    "delta_heap": 1,
+    "goroutine": 2,
+    "threadcreate": 1,
+    "block": 1,
+    "mutex": 1,
+}
 
 _SECONDS = 10
 """Length of the window behind a link to a profile that is always of one."""

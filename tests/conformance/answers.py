@@ -12,6 +12,8 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
+import zstandard
+
 from pyprof_agent.errors import ProfileError
 from pyprof_agent.formats.pprof import decode
 
@@ -28,6 +30,7 @@ COMPARED = (
     "content-type",
     "location",
     "retry-after",
+    "vary",
     "www-authenticate",
     "x-content-type-options",
     "x-go-pprof",
@@ -36,7 +39,9 @@ COMPARED = (
 ADDED = MappingProxyType({"cache-control": "no-store"})
 """Sent with every answer of ours, and never by Go."""
 
-ADDED_TO_PROFILES = MappingProxyType({**ADDED, "content-encoding": "identity"})
+ADDED_TO_PROFILES = MappingProxyType(
+    {**ADDED, "content-encoding": "identity", "vary": "Accept-Encoding"}
+)
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,8 @@ def kind(status: int, data: bytes) -> str:
         return re.sub(r"\d+ s$", "N s", data.decode().removesuffix("\n"))
     if data[:2] == b"\x1f\x8b":
         return profile_kind(data)
+    if data[:4] == b"\x28\xb5\x2f\xfd":
+        return f"zstd of {profile_kind(zstandard.decompress(data))}"
     if data.startswith(b"go 1.") and b"trace" in data[:16]:
         return "a trace"
     text = data.decode()
@@ -147,7 +154,11 @@ TEXTS: dict[str, str] = {
     "no symbol": r"num_symbols: 1\n",
     "one symbol": rf"num_symbols: 1\n{_SYMBOL}",
     "arguments": r"\S+python\S*\x00(?s:.)*uvicorn(?s:.)*|\S+reference\x00serve",
-    "a page of links": r"(?s:.)*<html(?s:.)*<td><a href=(?s:.)*heap\?debug=1(?s:.)*</html>\n?",
+    "a page of links": r"(?s:.)*<html(?s:.)*<a href=(?s:.)*heap\?debug=1(?s:.)*</html>\n?",
+    "a flame graph": r"<!DOCTYPE html>(?s:.)*d3-flame-graph(?s:.)*</html>\n?",
+    "a file of speedscope": r'\{"\$schema": ?"[^"]*speedscope(?s:.)*\}\n?',
+    "a table": r"File: .*\n(?s:.)*\n +flat +flat% +sum% +cum +cum%\n(?:.*%.*%.*\n)+",
+    "folded stacks": r"(?:\S.* \d+\n)+",
 }
 
 

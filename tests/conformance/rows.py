@@ -293,6 +293,76 @@ ONLY_HERE = [
     ),
 ]
 
+FORMATTED = "`format`, `sample`"
+
+
+def shown(name: str, kind: str, media_type: str, body: str) -> Answer:
+    headers = {
+        "content-disposition": f'{kind}; filename="{name}"',
+        "content-encoding": "identity",
+        "content-type": media_type,
+        "vary": "Accept-Encoding",
+        **NOSNIFF,
+    }
+    return Answer(200, headers, body)
+
+
+FORMATS = [
+    *(
+        Row(f"GET heap?format={name}", profile("heap"), ours, FORMATTED)
+        for name, ours in {
+            "html": shown("heap.html", "inline", "text/html; charset=utf-8", "a flame graph"),
+            "top": shown("heap.txt", "inline", PLAIN["content-type"], "a table"),
+            "folded": shown("heap.folded", "inline", PLAIN["content-type"], "folded stacks"),
+            "speedscope": shown(
+                "heap.speedscope.json", "attachment", "application/json", "a file of speedscope"
+            ),
+            "svg": error(
+                400, "\"format\" is 'svg'; use one of: proto, folded, speedscope, html, top"
+            ),
+        }.items()
+    ),
+    Row("GET heap?format=", profile("heap")),
+    Row("GET heap?format=proto", profile("heap")),
+    Row("GET heap?format=%zz", profile("heap")),
+    Row(
+        "GET heap?sample=alloc_space",
+        profile("heap"),
+        replace(profile("heap"), body=profile("allocs").body),
+        FORMATTED,
+    ),
+    Row(
+        "GET heap?sample=cpu",
+        profile("heap"),
+        error(
+            400,
+            "\"sample\" is 'cpu'; heap has: alloc_objects, alloc_space, inuse_objects, inuse_space",
+        ),
+        FORMATTED,
+    ),
+    *(
+        Row(
+            f"GET heap?{name}={value}&debug=1",
+            texts("heap"),
+            error(400, f"{name} and debug params are incompatible"),
+            FORMATTED,
+        )
+        for name, value in (("format", "top"), ("sample", "inuse_space"))
+    ),
+    Row(
+        "GET heap",
+        profile("heap"),
+        Answer(
+            200,
+            {**profile("heap").headers, "content-encoding": "zstd"},
+            f"zstd of {profile('heap').body}",
+        ),
+        "`Content-Encoding` of a profile",
+        headers={"Accept-Encoding": "gzip, zstd"},
+    ),
+    Row("GET heap", profile("heap"), headers={"Accept-Encoding": "gzip, *"}),
+]
+
 METHODS = [
     *(
         Row(f"{method} {path}", refused(), NOT_ALLOWED, "405")
@@ -384,4 +454,4 @@ LIMITS = [
     ),
 ]
 
-ROWS = [*INDEX, *PROFILES, *CPU, *PARAMETERS, *OTHERS, *ONLY_HERE, *METHODS, *LIMITS]
+ROWS = [*INDEX, *PROFILES, *CPU, *PARAMETERS, *OTHERS, *ONLY_HERE, *FORMATS, *METHODS, *LIMITS]

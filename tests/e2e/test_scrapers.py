@@ -53,17 +53,19 @@ import sys, threading
 import pyprof_agent
 pyprof_agent.start(heap_sample_bytes=1024)
 kept = [bytes(1000) for _ in range(1000)]
-pyprof_agent.serve(int(sys.argv[1]))
+pyprof_agent.serve(int(sys.argv[1]), max_captures=30)
 threading.Event().wait()
 """
 
 
 @pytest.fixture(scope="module")
-def base() -> Iterator[str]:
+def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A program with the side port, which has all paths."""
+    program = tmp_path_factory.mktemp("side-port") / "program.py"
+    program.write_text(SIDE_PORT)
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-c", SIDE_PORT, str(port)]
+    command = [sys.executable, str(program), str(port)]
     with running(command, ready=f"{url}/debug/pprof/"):
         yield url
 
