@@ -80,6 +80,15 @@ class Page:
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
+    def wait_for(self, script: str) -> None:
+        """Wait until an expression is true in the page; half a minute without that is a failure."""
+        done = self.run(
+            "new Promise(done => { const start = performance.now(); const look = () => "
+            f"({script}) ? done(true) : performance.now() - start > 30000 ? done(false) : "
+            "setTimeout(look, 20); look(); })"
+        )
+        assert done, script
+
     def picture(self, path: Path) -> None:
         """Write what is to be seen as PNG."""
         path.write_bytes(base64.b64decode(self.send("Page.captureScreenshot")["data"]))

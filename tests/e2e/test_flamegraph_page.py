@@ -43,35 +43,20 @@ def show(page: Page, profile: Profile, tmp_path: Path, *, width: int = 1200) -> 
     drawn(page)
 
 
-def drawn(page: Page, seconds: float = 0.0) -> None:
-    page.run(
-        f"new Promise(done => setTimeout(() => requestAnimationFrame(() => setTimeout(done)), "
-        f"{seconds * 1000}))"
-    )
+def drawn(page: Page) -> None:
+    page.run("new Promise(done => requestAnimationFrame(() => setTimeout(done)))")
 
 
-def labels(page: Page) -> list[str]:
-    """The names on the frames that are wide enough."""
-    found: list[str] = page.run(
-        "[...document.querySelectorAll('.d3-flame-graph-label')]"
-        ".filter(label => label.style.display !== 'none').map(label => label.textContent)"
-    )
-    return found
+LABELS = (
+    "[...document.querySelectorAll('.d3-flame-graph-label')]"
+    ".filter(label => label.style.display !== 'none').map(label => label.textContent).join(' ')"
+)
+"""The names on the frames that are wide enough."""
 
 
 def text(page: Page, name: str) -> str:
     found: str = page.run(f"document.getElementById('{name}').textContent")
     return found
-
-
-def wait_for(page: Page, script: str) -> None:
-    """Wait until an expression is true in the page; ten seconds are a failure."""
-    done = page.run(
-        "new Promise(done => { const start = performance.now(); const look = () => "
-        f"({script}) ? done(true) : performance.now() - start > 10000 ? done(false) : "
-        "setTimeout(look, 20); look(); })"
-    )
-    assert done, script
 
 
 def fill(page: Page, term: str) -> None:
@@ -89,9 +74,7 @@ PROFILE = heap_profile(
 
 def test_it_is_drawn_without_a_complaint_and_without_a_request(page: Page, tmp_path: Path) -> None:
     show(page, PROFILE, tmp_path)
-    wait_for(page, "document.querySelectorAll('g').length === 4")
-    drawn(page, 0.3)
-    assert labels(page) == ["all", "shop.main.<module>", "shop.cart.Cart.add", "shop.db.query"]
+    page.wait_for(f"{LABELS} === 'all shop.main.<module> shop.cart.Cart.add shop.db.query'")
     assert text(page, "details").startswith("inuse_space: 4 MB in all, 2023-11-14T22:13:20")
     assert text(page, "hidden") == ""
     assert page.complaints == []
@@ -101,22 +84,22 @@ def test_it_is_drawn_without_a_complaint_and_without_a_request(page: Page, tmp_p
 def test_search_zoom_and_choice_of_the_sample_type(page: Page, tmp_path: Path) -> None:
     show(page, PROFILE, tmp_path)
     fill(page, "CART")
-    wait_for(page, "document.getElementById('details').textContent.includes('match')")
+    page.wait_for("document.getElementById('details').textContent.includes('match')")
     assert text(page, "details") == "1 frames match, 3 MB, 75 %"
     fill(page, "(")  # no pattern, just what it is
-    wait_for(page, "document.getElementById('details').textContent.startsWith('0 frames')")
+    page.wait_for("document.getElementById('details').textContent.startsWith('0 frames')")
     fill(page, "")
     page.run(
         "[...document.querySelectorAll('g')].find(g => g.getAttribute('name').endsWith('query'))"
         ".dispatchEvent(new Event('click'))"
     )
-    wait_for(page, "document.querySelectorAll('g').length === 3")
+    page.wait_for("document.querySelectorAll('g').length === 3")
     assert (
         text(page, "details")
         == "shop.db.query — 1 MB, 25 %, 25 % of its caller — /srv/shop/db.py:5"
     )
     page.run("document.getElementById('reset').click()")
-    wait_for(page, "document.querySelectorAll('g').length === 4")
+    page.wait_for("document.querySelectorAll('g').length === 4")
     page.run(
         "document.getElementById('part').selectedIndex = 0; "
         "document.getElementById('part').dispatchEvent(new Event('change'))"
@@ -130,7 +113,7 @@ def test_a_name_is_text_whatever_is_in_it(page: Page, tmp_path: Path) -> None:
     profile = replace(heap_profile(Sample((frame,), (1, 1, 1, 1))), comments=(HOSTILE,))
     show(page, profile, tmp_path)
     fill(page, "script")
-    wait_for(page, "document.getElementById('details').textContent.startsWith('1 frames')")
+    page.wait_for("document.getElementById('details').textContent.startsWith('1 frames')")
     assert page.run("document.title") == "heap: flame graph"
     assert page.run("document.querySelectorAll('img').length") == 0
     assert page.run("document.querySelectorAll('script').length") == 4
@@ -158,7 +141,7 @@ def test_a_profile_of_20000_stacks_is_drawn_soon_and_says_what_it_hides(
 ) -> None:
     monkeypatch.setattr(flamegraph, "MAX_NODES", 20_000)
     show(page, big_profile(), tmp_path)
-    wait_for(page, "document.querySelectorAll('g').length > 1000")
+    page.wait_for("document.querySelectorAll('g').length > 1000")
     assert "stacks under 0.0" in text(page, "hidden")
     assert page.run("performance.now()") < 20_000  # 400 ms where nothing else runs
     assert page.complaints == []

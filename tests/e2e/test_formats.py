@@ -90,8 +90,8 @@ def test_pprof_reads_what_a_client_of_zstd_saves(
 def test_the_flame_graph_is_drawn_from_the_url(service: str, page: Page) -> None:
     page.complaints.clear()
     page.open(f"{service}/debug/pprof/heap?format=html")
-    names = page.run("[...document.querySelectorAll('g')].map(g => g.getAttribute('name'))")
-    assert "leaky_channel.Channel.send" in names
+    names = "[...document.querySelectorAll('g')].map(g => g.getAttribute('name'))"
+    page.wait_for(f"{names}.includes('leaky_channel.Channel.send')")
     assert page.complaints == []
     assert page.requests == [f"{service}/debug/pprof/heap?format=html"]
 

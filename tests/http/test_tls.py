@@ -57,7 +57,7 @@ def client(folder: Path, name: str | None) -> ssl.SSLContext:
 
 
 def ask(url: str, context: ssl.SSLContext) -> bytes:
-    with urllib.request.urlopen(url, context=context, timeout=20) as answer:
+    with urllib.request.urlopen(url, context=context, timeout=60) as answer:
         body: bytes = answer.read()
         return body
 
@@ -95,7 +95,7 @@ def test_a_certificate_of_the_authority_is_enough_and_access_can_ask_for_more(
     def status(server: Server, **headers: str) -> int:
         request = urllib.request.Request(f"{server.url}goroutine", headers=headers)
         try:
-            with urllib.request.urlopen(request, context=context, timeout=20) as answer:
+            with urllib.request.urlopen(request, context=context, timeout=60) as answer:
                 found: int = answer.status
                 return found
         except urllib.error.HTTPError as error:
@@ -177,7 +177,7 @@ def test_a_file_that_cannot_be_used_is_told_and_nothing_is_left(
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
-    thread.join(20)
+    thread.join(60)
     (error,) = found
     assert re.search(message, str(error))
     with pytest.raises(NotRunningError):
