@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from dataclasses import dataclass, field
 from typing import Any
 
 from hypothesis import strategies as st
 from starlette.types import ASGIApp, Message
+
+from pyprof_agent.profile import Frame, Sample
+from pyprof_agent.sources.stack_rows import Row
 
 NAMES = (
     *("", "heap", "allocs", "goroutine", "threadcreate", "block", "mutex", "symbol", "cmdline"),
@@ -19,7 +23,8 @@ METHODS = (*("GET",) * 9, "HEAD", "POST", "PUT", "OPTIONS", "TRACE", "QUERY", "g
 
 VALUES = (
     *("", "0", "1", "2", "-1", "+1", "1.5", "1e3", "abc", "٣", "9" * 30, "9" * 5000, "0x10", "1_0"),
-    *("%zz", "%", "%00", "%ff", ";", "1;debug=1", "&", "=", "+", "folded", "text", "\x00", "\xff"),
+    *("%zz", "%", "%00", "%ff", ";", "1;debug=1", "&", "=", "+", "\x00", "\xff"),
+    *("proto", "folded", "speedscope", "html", "top", "svg", "inuse_space", "cpu", "threadcreate"),
 )
 
 
@@ -108,7 +113,7 @@ def requests(*, host: st.SearchStrategy[bytes]) -> st.SearchStrategy[Request]:
         st.sampled_from(VALUES),
         st.integers(-(10**20), 10**20).map(str),
     )
-    known = st.sampled_from(("seconds", "debug", "gc", "format", "last"))
+    known = st.sampled_from(("seconds", "debug", "gc", "format", "sample", "last"))
     parameter = st.one_of(
         st.tuples(known, number).map("=".join),
         st.tuples(known, number).map("=".join),
@@ -180,3 +185,12 @@ def check(request: Request, answer: Answer) -> None:
         assert "content-disposition" not in headers
     if request.method != "HEAD" and status != 200:
         assert answer.body.endswith(b"\n")
+
+
+def left_over() -> int:
+    """How many objects there are, but for what the agent's tables of stacks are made of.
+
+    Those grow with each stack that is new, and every request has some.
+    """
+    gc.collect()
+    return sum(type(each) not in (tuple, Frame, Sample, Row) for each in gc.get_objects())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import random
 import time
@@ -20,7 +21,8 @@ import pyprof_agent
 STACKS = int(os.environ.get("STACKS", "20200"))
 PAUSE = 0.001
 
-late: list[float] = []
+late: list[tuple[float, bool]] = []
+collections = 0  # begun and ended: the GIL may go to the loop between a collection and its count
 
 
 def branching() -> Any:
@@ -48,15 +50,22 @@ def branching() -> Any:
 
 
 async def watch() -> None:
-    """Note how much later than asked the loop wakes."""
+    """Note how much later than asked the loop wakes, and whether all garbage was collected then."""
+    gc.callbacks.append(count_full_collections)
     while True:
-        begin = time.perf_counter()
+        begin, before = time.perf_counter(), collections
         await asyncio.sleep(PAUSE)
-        late.append(time.perf_counter() - begin - PAUSE)
+        late.append((time.perf_counter() - begin - PAUSE, collections > before or before % 2 == 1))
+
+
+def count_full_collections(phase: str, info: dict[str, int]) -> None:
+    global collections
+    if info["generation"] == 2:
+        collections += 1
 
 
 async def lateness(request: Request) -> JSONResponse:
-    """How late it was since it was last asked, in seconds."""
+    """How late it was since it was last asked, in seconds, and if garbage was collected."""
     seen, late[:] = list(late), []
     return JSONResponse(seen)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
+import statistics
 import time
 from collections import Counter
 
@@ -54,8 +54,7 @@ def test_10_000_hostile_requests(caplog: pytest.LogCaptureFixture) -> None:
     with asyncio.Runner() as runner, caplog.at_level(logging.WARNING):
         for round_ in range(ROUNDS):
             runner.run(replay(kept[round_ * size : (round_ + 1) * size]))
-            gc.collect()
-            objects.append(len(gc.get_objects()))
+            objects.append(hostile.left_over())
             memory.append(resident())
     agent.stop()
     print(
@@ -68,4 +67,5 @@ def test_10_000_hostile_requests(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.text == ""
     # One object for every hundredth request would be 80.
     assert objects[-1] - objects[1] < 80
-    assert memory[-1] - memory[1] < 4 * MIB
+    # Arenas come and go, so that one look may be of a moment with many; tables fill up at first.
+    assert statistics.median(memory[-3:]) - statistics.median(memory[3:6]) < 4 * MIB
