@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from fastapi import FastAPI
@@ -44,18 +45,17 @@ def client_of(app: ASGIApp, peer: str = "127.0.0.1") -> TestClient:
     return TestClient(app, base_url="http://localhost", client=(peer, 1))
 
 
-@pytest.mark.parametrize("host", [routed_in_starlette, routed_in_fastapi, mounted])
-def test_it_is_the_wall_profile_at_the_path_that_scrapers_know(
-    fgprof: ASGIApp, host: object
-) -> None:
-    assert callable(host)
-    answer = client_of(host(fgprof)).get("/debug/fgprof?seconds=1")
-    assert answer.status_code == 200
-    assert answer.headers["content-disposition"] == 'attachment; filename="fgprof"'
-    profile = decode(answer.content)
-    assert [kind.type for kind in profile.sample_types] == ["samples", "wall"]
-    assert profile.duration_nanos == pytest.approx(1e9, rel=0.5)
-    assert profile.samples
+def test_it_is_the_wall_profile_at_the_path_that_scrapers_know(fgprof: ASGIApp) -> None:
+    apps = [host(fgprof) for host in (routed_in_starlette, routed_in_fastapi, mounted)]
+    with ThreadPoolExecutor(len(apps)) as pool:
+        answers = pool.map(lambda app: client_of(app).get("/debug/fgprof?seconds=1"), apps)
+        for answer in answers:
+            assert answer.status_code == 200
+            assert answer.headers["content-disposition"] == 'attachment; filename="fgprof"'
+            profile = decode(answer.content)
+            assert [kind.type for kind in profile.sample_types] == ["samples", "wall"]
+            assert profile.duration_nanos > 0.9e9
+            assert profile.samples
 
 
 def test_it_has_the_door_and_the_limits_of_the_others(fgprof: ASGIApp) -> None:
@@ -78,7 +78,9 @@ def test_the_side_port_has_it_where_scrapers_look(monkeypatch: pytest.MonkeyPatc
     server = pyprof_agent.serve(port=0)
     try:
         root = server.url.removesuffix("/debug/pprof/")
-        for path in ("/debug/fgprof", "/debug/pprof/fgprof"):
-            assert decode(get(f"{root}{path}?seconds=1")).duration_nanos > 0
+        paths = ("/debug/fgprof", "/debug/pprof/fgprof")
+        with ThreadPoolExecutor(len(paths)) as pool:
+            for body in pool.map(lambda path: get(f"{root}{path}?seconds=1"), paths):
+                assert decode(body).duration_nanos > 0
     finally:
         server.stop()
