@@ -1,7 +1,8 @@
 # make setup   .venv with the package, its extras and the dev group
 # make demo    the whole product on an example service, in under two minutes
 # make test    every test; installs what it needs
-# make soak    the heap engine against known truths, its time and its memory; 3 minutes
+# make soak    the heap engine against known truths, its time and its memory; real services under
+#              1,000 scrapes, clients that hang up and 10,000 hostile requests; takes minutes
 # make check   ruff, mypy --strict, the architecture test
 # make sanitize
 #              the tests of the C code under the sanitizers of GCC, in build/sanitize

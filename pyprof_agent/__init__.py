@@ -7,7 +7,7 @@
 Importing starts nothing.
 """
 
-from pyprof_agent.agent import Agent, Window
+from pyprof_agent.agent import Agent
 from pyprof_agent.config import Config
 from pyprof_agent.errors import (
     CaptureError,
@@ -18,8 +18,17 @@ from pyprof_agent.errors import (
     ServeError,
     UnknownProfileError,
 )
-from pyprof_agent.process import current_agent, make_asgi_app, record, serve, start, stop
+from pyprof_agent.process import (
+    current_agent,
+    make_asgi_app,
+    make_fgprof_app,
+    record,
+    serve,
+    start,
+    stop,
+)
 from pyprof_agent.profile import Frame, Label, Profile, Sample, ValueType
+from pyprof_agent.windows import Window
 
 __all__ = [
     "Agent",
@@ -39,6 +48,7 @@ __all__ = [
     "Window",
     "current_agent",
     "make_asgi_app",
+    "make_fgprof_app",
     "record",
     "serve",
     "start",

@@ -7,30 +7,44 @@ import contextlib
 import importlib
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
+from itertools import chain
 from typing import ParamSpec, TypeVar
 
 from pyprof_agent import forks
 from pyprof_agent.config import Config
-from pyprof_agent.engines import Source, heap_engine, stack_engine
+from pyprof_agent.engines import HeapSource, Source, heap_engine, stack_engine
 from pyprof_agent.errors import (
-    CaptureError,
     ConfigError,
     NotRunningError,
     UnknownProfileError,
 )
 from pyprof_agent.formats.pprof import address
-from pyprof_agent.profile import Profile, rounded, subtract
-from pyprof_agent.sources import stack_counters
+from pyprof_agent.profile import Profile, rounded
+from pyprof_agent.sources import (
+    contention,
+    heap_tracemalloc,
+    own_process,
+    stack_counters,
+    tasks,
+)
+from pyprof_agent.sources.heap_delta import HeapDelta
+from pyprof_agent.sources.markers import MARKERS
 from pyprof_agent.sources.naming import FrameNames
 from pyprof_agent.sources.tasks import ThreadsAndTasks
+from pyprof_agent.windows import Kind, Window, look_back
 from pyprof_agent.worker import Worker
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
-ALIASES = {"cpu": "profile"}
+ALIASES = {
+    "cpu": "profile",
+    "fgprof": "wall",  # the name of a Go package that profiles elapsed time, and of its path
+    "delta_block": "block",  # of nothing, what came since the last time is nothing
+    "delta_mutex": "mutex",
+}
 """Other names a profile can be asked for by."""
 
 
@@ -48,17 +62,6 @@ def _in_main_interpreter() -> bool:
 _IN_MAIN_INTERPRETER = _in_main_interpreter()
 
 
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    """How a profile is made: a snapshot, what two of them differ in, and what is made of that."""
-
-    source: Source
-    snapshot: Callable[[], Profile]
-    finish: Callable[[Profile], Profile] = lambda profile: profile
-    subtract: Callable[[Profile, Profile], Profile] = subtract
-    past: Callable[[float], Profile] | None = None
-
-
 class Agent:
     """Samples a process and makes profiles of it.
 
@@ -74,15 +77,22 @@ class Agent:
         depth = self.config.max_frames
         self._tasks = ThreadsAndTasks(names, max_frames=depth)
         self._sources: dict[str, Source] = {"threads": self._tasks}
-        self._kinds: dict[str, _Kind] = {}
+        self._kinds: dict[str, Kind] = {}
         self._fallbacks: dict[str, str] = {}
+        self._heap: HeapSource | None = None
+        self._started = 0.0  # by the monotonic clock
+        self._delta: HeapDelta | None = None
         if self.config.heap:
             heap, reason = heap_engine(self.config, names)
+            self._heap = heap
             if reason:
                 self._fallbacks["heap"] = reason
             self._sources["heap"] = heap
-            self._kinds["heap"] = _Kind(heap, heap.snapshot, subtract=heap.window)
-            self._kinds["allocs"] = _Kind(heap, heap.snapshot, _show_allocations, heap.window)
+            types = heap_tracemalloc.SAMPLE_TYPES
+            self._kinds["heap"] = Kind(heap, types, heap.snapshot, subtract=heap.window)
+            self._kinds["allocs"] = Kind(heap, types, heap.snapshot, _show_allocations, heap.window)
+            self._delta = HeapDelta(heap)
+            self._kinds["delta_heap"] = Kind(heap, types, self._delta.snapshot, has_windows=False)
         if self.config.stacks:
             stacks, reason = stack_engine(self.config, names)
             if reason:
@@ -90,10 +100,17 @@ class Agent:
             self._sources["stacks"] = stacks
             cpu = partial(stack_counters.cpu_profile, exact_hits=stacks.exact_hits)
             wall = stack_counters.wall_profile
-            self._kinds["profile"] = _Kind(stacks, stacks.snapshot, cpu, past=stacks.past)
-            self._kinds["wall"] = _Kind(stacks, stacks.snapshot, wall, past=stacks.past)
-        self._kinds["goroutine"] = _Kind(self._tasks, self._tasks.snapshot)
-        self._kinds["threadcreate"] = _Kind(self._tasks, self._tasks.threads)
+            self._kinds["profile"] = Kind(
+                stacks, stack_counters.CPU_TYPES, stacks.snapshot, cpu, past=stacks.past
+            )
+            self._kinds["wall"] = Kind(
+                stacks, stack_counters.WALL_TYPES, stacks.snapshot, wall, past=stacks.past
+            )
+        looks = {"goroutine": self._tasks.snapshot, "threadcreate": self._tasks.threads}
+        for name, look in looks.items():
+            self._kinds[name] = Kind(self._tasks, tasks.SAMPLE_TYPES[name], look)
+        for name in ("block", "mutex"):
+            self._kinds[name] = Kind(self._tasks, contention.SAMPLE_TYPES, contention.snapshot)
         self._worker: Worker | None = None  # there while the agent runs
 
     @property
@@ -119,6 +136,17 @@ class Agent:
         """Names of the profiles it can make."""
         return tuple(self._kinds)
 
+    def sample_types(self, name: str) -> tuple[str, ...]:
+        """Names of the columns a profile has, without making it.
+
+        Raises UnknownProfileError for a name it does not know.
+        """
+        return tuple(value_type.type for value_type in self._known(name).sample_types)
+
+    def knows(self, name: str) -> bool:
+        """Whether it can make a profile of that name, which may be another name for one."""
+        return ALIASES.get(name, name) in self._kinds
+
     def start(self) -> None:
         """Start sampling. Does nothing if it runs.
 
@@ -140,6 +168,7 @@ class Agent:
                     source.stop()
                 forks.forget(self)
                 raise
+            self._started = time.monotonic()
             self._worker = Worker()
 
     def stop(self) -> None:
@@ -154,22 +183,43 @@ class Agent:
             forks.forget(self)
 
     def stats(self) -> dict[str, dict[str, float]]:
-        """Cost and losses of each source: `{"stacks": {"ticks": 1200, ...}, ...}`."""
-        return {room: source.stats() for room, source in self._sources.items()}
+        """Cost and losses of each source, and facts of the process.
+
+        `{"stacks": {"ticks": 1200, ...}, ..., "process": {...}}`; of the process, as far as they
+        are known, `resident_bytes`, `heap_bytes` (in use, as the heap engine sees it), `seconds`
+        (since its start) and `agent_seconds` (since that of the agent).
+        """
+        process: dict[str, float] = {}
+        with contextlib.suppress(OSError):
+            process["resident_bytes"] = own_process.resident_bytes()
+            process["seconds"] = own_process.age_seconds()
+        if self._heap is not None:
+            process["heap_bytes"] = self._heap.in_use_bytes()
+        if self.running:
+            process["agent_seconds"] = time.monotonic() - self._started
+        return {
+            **{room: source.stats() for room, source in self._sources.items()},
+            "process": process,
+        }
 
     def begin(self, name: str) -> Window:
         """Open a window that begins now; its `end()` gives the profile.
 
-        Raises UnknownProfileError, NotRunningError or CaptureError.
+        Raises UnknownProfileError, NotRunningError or CaptureError, and ConfigError for
+        `delta_heap`.
         """
-        return Window(self._kind(name))
+        kind = self._kind(name)
+        if not kind.has_windows:
+            raise ConfigError(f"{name} is always of the time since its last capture")
+        return Window(kind)
 
     def capture(
         self, name: str, seconds: float | None = None, *, last: float | None = None
     ) -> Profile:
         """Make a profile.
 
-        name: `heap`, `allocs`, `profile` (or `cpu`), `wall`, `goroutine`, `threadcreate`
+        name: `heap`, `allocs`, `delta_heap`, `profile` (or `cpu`), `wall` (or `fgprof`),
+            `goroutine`, `threadcreate`, and `block` and `mutex`, which are always empty
         seconds: length of the window to wait for. None is all there is at once: what is
             alive or there now, and for `profile` and `wall` everything since the start.
         last: length of the window that has just ended, in seconds; `profile` and `wall` have
@@ -182,7 +232,8 @@ class Agent:
         if last is not None:
             if seconds is not None:
                 raise ValueError(f"seconds is {seconds!r} and last is {last!r}; use one of them")
-            return self._look_back(name, last)
+            _check_last(last, self.config.look_back)
+            return look_back(self._kind(name), name, last)
         if seconds is None:
             return self._since_start(name)
         _check_seconds(seconds)
@@ -222,32 +273,22 @@ class Agent:
 
     def symbols(self) -> Mapping[int, str]:
         """Function names by address, of every frame that was named so far."""
-        return {address(frame): frame.function for frame in self._names.known()}
-
-    def _look_back(self, name: str, last: float) -> Profile:
-        kind = self._kind(name)
-        if kind.past is None:
-            raise CaptureError(
-                f"{name} cannot look back; profile and wall can, with the native stack engine"
-            )
-        if not 0 < last <= self.config.look_back:
-            raise ValueError(
-                f"last is {last!r}; use a positive number up to look_back, "
-                f"which is {self.config.look_back}"
-            )
-        earlier = kind.past(last)
-        return rounded(kind.finish(kind.subtract(kind.snapshot(), earlier)))
+        return {address(frame): frame.function for frame in chain(self._names.known(), MARKERS)}
 
     def _since_start(self, name: str) -> Profile:
         kind = self._kind(name)
         return rounded(kind.finish(kind.snapshot()))
 
-    def _kind(self, name: str) -> _Kind:
+    def _known(self, name: str) -> Kind:
         kind = self._kinds.get(ALIASES.get(name, name))
         if kind is None:
             raise UnknownProfileError(
                 f"unknown profile {name!r}; this agent has: {', '.join(self._kinds)}"
             )
+        return kind
+
+    def _kind(self, name: str) -> Kind:
+        kind = self._known(name)
         if not self.running:
             raise _not_running()
         return kind
@@ -262,31 +303,9 @@ class Agent:
         for part in self._parts():
             part.after_fork(child=child)
 
-    def _parts(self) -> list[Source | Worker]:
-        return [*self._sources.values(), *filter(None, [self._worker])]
-
-
-class Window:
-    """A stretch of time that a profile is made of; from `Agent.begin`."""
-
-    def __init__(self, kind: _Kind) -> None:
-        self._kind = kind
-        self._generation = kind.source.generation  # before the snapshot: it can only be too old
-        self._earlier = kind.snapshot()
-
-    def end(self) -> Profile:
-        """The profile from the beginning of the window to now. May be called again.
-
-        Raises NotRunningError, also if the agent was stopped and started meanwhile, and for
-        stacks in a child that was forked meanwhile; or CaptureError.
-        """
-        later = self._kind.snapshot()
-        if self._kind.source.generation != self._generation:
-            raise NotRunningError(
-                "counting began anew in the middle of this window: the agent was restarted, or "
-                "this is a forked child; begin another window"
-            )
-        return rounded(self._kind.finish(self._kind.subtract(later, self._earlier)))
+    def _parts(self) -> list[Source | HeapDelta | Worker]:
+        parts = (*self._sources.values(), self._delta, self._worker)
+        return [part for part in parts if part is not None]
 
 
 def _show_allocations(profile: Profile) -> Profile:
@@ -296,6 +315,13 @@ def _show_allocations(profile: Profile) -> Profile:
 def _check_seconds(seconds: float) -> None:
     if not seconds > 0:
         raise ValueError(f"seconds is {seconds!r}; use a positive number")
+
+
+def _check_last(seconds: float, longest: float) -> None:
+    if not 0 < seconds <= longest:
+        raise ValueError(
+            f"last is {seconds!r}; use a positive number up to look_back, which is {longest}"
+        )
 
 
 def _not_running() -> NotRunningError:

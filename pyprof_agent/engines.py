@@ -37,6 +37,9 @@ class HeapSource(Source, Protocol):
     def window(self, later: Profile, earlier: Profile) -> Profile:
         """What changed between two snapshots."""
 
+    def in_use_bytes(self) -> int:
+        """What is in use, as far as it is seen, and without making a profile."""
+
 
 class StackSource(Source, Protocol):
     """What a stack engine has besides."""

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from pyprof_agent import forks
 from pyprof_agent.access import Decision, Rule
 from pyprof_agent.access.environment import configured
-from pyprof_agent.access.rules import as_rule
+from pyprof_agent.access.rules import Everybody, as_rule
 from pyprof_agent.agent import ALIASES, Agent
 from pyprof_agent.config import AccessSettings, Config, Limits
-from pyprof_agent.errors import NotRunningError, UnknownProfileError
+from pyprof_agent.errors import ConfigError, NotRunningError, UnknownProfileError
 from pyprof_agent.profile import Profile
 
 if TYPE_CHECKING:
@@ -103,6 +103,29 @@ def make_asgi_app(
     return make_app(backend, cmdline=cmdline, access=rule, limits=limits)
 
 
+def make_fgprof_app(
+    agent: Agent | None = None,
+    *,
+    access: Rule | Decision | None = None,
+    max_seconds: int | None = None,
+    max_captures: int | None = None,
+) -> ASGIApp:
+    """The wall profile as an ASGI application of its own, to be routed at `/debug/fgprof`.
+
+    That is where scrapers look for it that know Go's package fgprof. `make_asgi_app` has it as
+    `fgprof` and as `wall` too; limits are counted apart.
+
+    agent, access, max_seconds, max_captures: as for `make_asgi_app`
+
+    Raises ConfigError for an access or a limit that cannot be used.
+    """
+    from pyprof_agent.http.mounting import OnlyFgprof
+
+    return OnlyFgprof(
+        make_asgi_app(agent, access=access, max_seconds=max_seconds, max_captures=max_captures)
+    )
+
+
 def serve(
     port: int = 6060,
     host: str = "127.0.0.1",
@@ -111,6 +134,9 @@ def serve(
     access: Rule | Decision | None = None,
     max_seconds: int | None = None,
     max_captures: int | None = None,
+    certfile: str | os.PathLike[str] | None = None,
+    keyfile: str | os.PathLike[str] | None = None,
+    client_ca: str | os.PathLike[str] | None = None,
 ) -> Server:
     """Serve `/debug/pprof/` on a port of its own, from a daemon thread; starts the agent.
 
@@ -119,19 +145,34 @@ def serve(
     port: 0 lets the system choose; see `Server.url`
     host: address to listen on. Whatever it is, `access` says who is answered.
     cmdline, access, max_seconds, max_captures: as for `make_asgi_app`
+    certfile, keyfile: the port's certificate and its key, PEM files, for HTTPS; the key may be
+        in `certfile`. It must have no password.
+    client_ca: PEM file with the authorities that clients must have a certificate of; without one
+        they get no connection. Where neither `access` nor the environment says who else is
+        refused, nobody is.
 
-    Raises ServeError if the port cannot be had and ConfigError for an option or a variable that
-    cannot be used.
+    Raises ServeError if the port cannot be had or a file not be used, and ConfigError for an
+    option or a variable that cannot be used.
     """
     from pyprof_agent.http.server import Server
+    from pyprof_agent.http.tls import Certificates
 
+    certificates = None
+    if certfile is not None:
+        certificates = Certificates(certfile, keyfile, client_ca)
+    elif keyfile is not None or client_ca is not None:
+        name = "client_ca" if keyfile is None else "keyfile"
+        raise ConfigError(f"{name} needs certfile, the certificate of the port")
+    if client_ca is not None and access is None:
+        # Whoever gets as far as a request has shown a certificate.
+        access = configured(AccessSettings.load(), otherwise=Everybody())
     app = make_asgi_app(
         cmdline=cmdline, access=access, max_seconds=max_seconds, max_captures=max_captures
     )
     was_running = _agent is not None and _agent.running
     start()
     try:
-        return Server(app, host, port)
+        return Server(app, host, port, certificates)
     except BaseException:
         if not was_running:
             stop()

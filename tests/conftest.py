@@ -69,6 +69,23 @@ def go_command() -> list[str]:
     return [go]
 
 
+@pytest.fixture(scope="session")
+def go_program(go_command: list[str], tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The program of tests/go/main.go (half a minute the first time on a machine)."""
+    target = tmp_path_factory.mktemp("go") / "reference"
+    environ = {"GOTOOLCHAIN": "local", "GOPROXY": "off", "GOFLAGS": "", "CGO_ENABLED": "0"}
+    source = Path(__file__).parent / "go" / "main.go"
+    result = subprocess.run(
+        [*go_command, "build", "-o", str(target), str(source)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environ},
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    return str(target)
+
+
 @pytest.fixture
 def go_pprof(go_command: list[str], tmp_path: Path) -> GoPprof:
     """Runs `go tool pprof ARGUMENTS`: its output, after a check that it complained of nothing."""

@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 import tracemalloc
+from collections.abc import Iterator
 
 import pytest
 
@@ -20,22 +21,81 @@ from pyprof_agent.formats.pprof import address
 from pyprof_agent.profile import validate
 from pyprof_agent.sources import heap_native, stacks_native
 
-NAMES = ("heap", "allocs", "profile", "wall", "goroutine", "threadcreate")
+WITH_WINDOWS = (
+    *("heap", "allocs", "profile", "wall", "goroutine", "threadcreate"),
+    *("block", "mutex"),
+)
 
 
-@pytest.mark.parametrize("name", [*NAMES, "cpu"])
+@pytest.mark.parametrize("name", [*WITH_WINDOWS, "cpu", "fgprof", "delta_block", "delta_mutex"])
 def test_every_profile_is_valid_with_and_without_a_window(agent: Agent, name: str) -> None:
     for seconds in (None, 0.2):
         profile = agent.capture(name, seconds)
         validate(profile)
         assert all(isinstance(value, int) for sample in profile.samples for value in sample.values)
         assert (profile.duration_nanos > 0) == (
-            seconds is not None or name in ("profile", "cpu", "wall")
+            seconds is not None or name in ("profile", "cpu", "wall", "fgprof")
         )
 
 
 def test_the_names_are_those_of_the_http_surface(agent: Agent) -> None:
-    assert set(agent.profiles) == set(NAMES)
+    assert set(agent.profiles) == {*WITH_WINDOWS, "delta_heap"}
+
+
+def test_it_knows_profiles_by_their_other_names(agent: Agent) -> None:
+    assert agent.knows("heap")
+    assert agent.knows("fgprof")
+    assert not agent.knows("trace")
+    without = Agent(Config(heap=False, stacks=False))
+    assert [without.knows(name) for name in ("delta_heap", "fgprof", "cpu")] == [False] * 3
+
+
+@pytest.fixture
+def exact_agent() -> Iterator[Agent]:
+    """An agent that misses no block of 100 kB."""
+    agent = Agent(Config(stacks=False, heap_sample_bytes=1024))
+    agent.start()
+    yield agent
+    agent.stop()
+
+
+def test_delta_heap_is_since_it_was_last_captured(exact_agent: Agent) -> None:
+    def allocate() -> list[bytes]:
+        return [bytes(100_000) for _ in range(10)]
+
+    def seen() -> tuple[float, float]:
+        profile = exact_agent.capture("delta_heap")
+        validate(profile)
+        assert profile.duration_nanos == 0
+        rows = [row for row in profile.samples if "allocate" in row.stack[0].function]
+        # In whole megabytes: a block has a header, and its list is small.
+        return (
+            sum(row.values[profile.column("alloc_space")] for row in rows) // 1_000_000,
+            sum(row.values[profile.column("inuse_space")] for row in rows) // 1_000_000,
+        )
+
+    assert seen() == (0, 0)
+    kept = allocate()
+    assert seen() == (1, 1)
+    assert seen() == (0, 1)
+    kept += allocate()
+    assert seen() == (1, 2)
+    kept.clear()
+    assert seen() == (0, 0)
+
+
+def test_delta_heap_has_no_windows(agent: Agent) -> None:
+    with pytest.raises(ConfigError, match="delta_heap is always of the time since its last"):
+        agent.capture("delta_heap", 1)
+
+
+def test_delta_heap_begins_anew_with_the_agent(exact_agent: Agent) -> None:
+    exact_agent.capture("delta_heap")
+    exact_agent.stop()
+    exact_agent.start()
+    kept = [bytes(100_000) for _ in range(10)]
+    assert exact_agent.capture("delta_heap").total("alloc_space") > 1_000_000
+    assert kept
 
 
 def test_heap_and_allocs_are_one_table_with_another_default(agent: Agent) -> None:
@@ -236,11 +296,26 @@ def test_a_window_over_a_restart_is_refused(agent: Agent, name: str) -> None:
 
 
 def test_a_start_of_what_runs_ends_no_window(agent: Agent) -> None:
-    windows = [agent.begin(name) for name in NAMES]
+    windows = [agent.begin(name) for name in WITH_WINDOWS]
     agent.start()
     for window in windows:
         validate(window.end())
 
 
 def test_stats_have_a_part_for_each_source(agent: Agent) -> None:
-    assert set(agent.stats()) == {"threads", "heap", "stacks"}
+    assert set(agent.stats()) == {"threads", "heap", "stacks", "process"}
+
+
+def test_stats_tell_the_memory_of_the_process_and_how_much_of_it_is_seen(agent: Agent) -> None:
+    held = [bytes(1000) for _ in range(20_000)]
+    process = agent.stats()["process"]
+    assert process["resident_bytes"] > process["heap_bytes"] > 5e6
+    assert process["seconds"] > process["agent_seconds"] > 0
+    seen = agent.capture("heap").total("inuse_space")
+    assert process["heap_bytes"] == pytest.approx(seen, rel=0.5)
+    assert held
+
+
+def test_stats_of_an_agent_that_does_not_run_have_no_heap() -> None:
+    assert Agent(Config()).stats()["process"].get("heap_bytes") == 0
+    assert "heap_bytes" not in Agent(Config(heap=False)).stats()["process"]

@@ -27,6 +27,7 @@ BELOW_THE_AGENT = {
     "profile",
     "sinks",
     "sources",
+    "windows",
     "worker",
     "_native",
 }
@@ -44,13 +45,14 @@ IMPORTS: dict[str, set[str]] = {
     "http": {"formats", "profile", "errors", "config", "access"},
     "sinks": {"formats", "profile", "errors", "config"},
     "engines": BELOW_THE_AGENT - {"http"},
-    "agent": {"engines"} | BELOW_THE_AGENT - {"http"},
+    "windows": {"engines", "profile", "errors"},
+    "agent": {"engines", "windows"} | BELOW_THE_AGENT - {"http"},
     "process": {"agent"} | BELOW_THE_AGENT - {"http"},
     "run": {"process", "config", "errors"},
     "doctor": {"agent", "config"},
     "cli": {"run", "doctor", "errors"},
     "__main__": {"cli"},
-    "__init__": {"agent", "process"} | BELOW_THE_AGENT - {"http"},
+    "__init__": {"agent", "process", "windows"} | BELOW_THE_AGENT - {"http"},
     "_run": set(),
 }
 

@@ -16,6 +16,7 @@ from pyprof_agent._native import NEWEST, OLDEST, unusable
 from pyprof_agent.config import PREFIX, AccessSettings, Limits
 from pyprof_agent.doctor import examine
 from pyprof_agent.http.index import DESCRIPTIONS
+from pyprof_agent.http.renderings import FORMATS
 from pyprof_agent.process import RECORDING
 from pyprof_agent.profile import Frame
 from pyprof_agent.sources.heap_native import NativeHeap
@@ -122,6 +123,19 @@ def test_every_path_is_in_the_endpoints(path: str) -> None:
     text = (DOCS / "endpoints.md").read_text()
     assert f"[`/debug/pprof/{path}`](#" in text
     assert re.search(rf"^    curl .*/debug/pprof/{path}\b", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("wanted", FORMATS)
+def test_every_format_is_in_the_endpoints(wanted: str) -> None:
+    text = (DOCS / "endpoints.md").read_text()
+    kind = FORMATS[wanted]
+    shown = "shown" if kind.inline else "saved"
+    assert re.search(
+        rf"^\| `{wanted}` \| .* \| `{re.escape(kind.media_type)}` \| "
+        rf"`heap{re.escape(kind.ending)}`, {shown} \|$",
+        text,
+        re.MULTILINE,
+    )
 
 
 @pytest.mark.skipif(bool(unusable()), reason=unusable())

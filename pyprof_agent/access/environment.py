@@ -8,9 +8,13 @@ from pyprof_agent.access.rules import All, AnyOf, Rule
 from pyprof_agent.config import AccessSettings
 from pyprof_agent.errors import ConfigError
 
+LOOPBACK = Loopback()
 
-def configured(settings: AccessSettings) -> Rule:
+
+def configured(settings: AccessSettings, otherwise: Rule = LOOPBACK) -> Rule:
     """The rule that the environment asks for: the networks, and one of the credentials.
+
+    otherwise: the rule where it asks for nothing
 
     Raises ConfigError for a variable that cannot be used; a secret is not in it.
     """
@@ -34,4 +38,4 @@ def configured(settings: AccessSettings) -> Rule:
         raise ConfigError(f"{settings.variable(name)} cannot be used: {error}") from None
     if credentials:
         rules.append(AnyOf(tuple(credentials)))
-    return All(tuple(rules)) if rules else Loopback()
+    return All(tuple(rules)) if rules else otherwise

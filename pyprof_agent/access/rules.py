@@ -61,6 +61,14 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
+class Everybody(Rule):
+    """No rule: for where TLS has asked for a certificate before."""
+
+    async def check(self, scope: Scope) -> Refusal | None:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
 class Custom(Rule):
     """Whom a function of one's own lets in. What it raises refuses, and is logged.
 

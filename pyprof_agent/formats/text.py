@@ -1,12 +1,16 @@
-"""Go's text forms of profiles, in UTF-8: what `?debug=1` and `?debug=2` answer."""
+"""Go's text forms, in UTF-8: what `?debug=1` and `?debug=2` answer, and `symbol`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 
 from pyprof_agent.errors import ProfileError
 from pyprof_agent.formats.pprof import address
 from pyprof_agent.profile import Frame, Profile, Sample, rounded
+
+# What readers of lines take for the end of one, and what a terminal would act upon.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def heap(profile: Profile) -> bytes:
@@ -33,7 +37,7 @@ def heap(profile: Profile) -> bytes:
         lines.extend(_frame_lines(sample.stack))
         lines.append("")
     lines.append("")
-    lines.extend(f"# {comment}" for comment in profile.comments)
+    lines.extend(_comments(profile))
     return _encoded("\n".join(lines))
 
 
@@ -54,7 +58,49 @@ def count(name: str, profile: Profile) -> bytes:
         lines.append(f"{value} @ {_addresses(Sample(stack, ()))}")
         lines.extend(_frame_lines(stack))
         lines.append("")
-    lines.extend(f"# {comment}" for comment in profile.comments)
+    lines.extend(_comments(profile))
+    return _encoded("\n".join(lines))
+
+
+def contention(name: str, profile: Profile) -> bytes:
+    """A profile of waiting for locks (`block`, `mutex`) as Go's text, most waiting first.
+
+    Raises ProfileError if the profile lacks one of the sample types contentions and delay.
+    """
+    columns = [profile.column(column) for column in ("delay", "contentions")]
+    rows = [
+        (tuple(int(sample.values[column]) for column in columns), sample)
+        for sample in rounded(profile).samples
+    ]
+    rows.sort(key=lambda row: (-row[0][0], -row[0][1], row[1].stack))
+    # Go calls the text of its block profile by another name, and readers know no other.
+    lines = ["--- mutex:" if name.endswith("mutex") else "--- contention:"]
+    lines.append("cycles/second=1000000000")  # a cycle is a nanosecond here
+    if name.endswith("mutex"):
+        lines.append("sampling period=1")
+    for (delay, contentions), sample in rows:
+        lines.append(f"{delay} {contentions} @ {_addresses(sample)}")
+        lines.extend(_frame_lines(sample.stack))
+    lines.extend(_comments(profile))
+    return _encoded("\n".join(lines))
+
+
+def symbols(asked: str, names: Mapping[int, str]) -> bytes:
+    """What `symbol` answers: a line `ADDRESS NAME` for each address that has a name.
+
+    asked: addresses joined by `+`; what is none of them is passed over
+    names: function names by address
+    """
+    lines = ["num_symbols: 1"]  # pprof only asks whether it is 0
+    for word in asked.split("+"):
+        try:
+            place = int(word.strip(), 0)
+        except ValueError:
+            continue
+        # Readers ask for the call, one before what stands in a stack; people copy that.
+        name = names.get(place) or names.get(place - 1)
+        if name is not None:
+            lines.append(f"{place:#x} {_on_one_line(name)}")
     return _encoded("\n".join(lines))
 
 
@@ -67,14 +113,15 @@ def dump(profile: Profile) -> bytes:
     paragraphs = [f"{len(profile.samples)} stacks"]
     for sample in profile.samples:
         state = sample.label("state")
-        heading = f'{sample.label("kind")} {sample.label("id")} "{sample.label("name")}"'
+        name = _on_one_line(str(sample.label("name")))
+        heading = f'{sample.label("kind")} {sample.label("id")} "{name}"'
         lines = [f"{heading} [{state}]:" if state else f"{heading}:"]
         for frame in sample.stack:
-            lines.append(frame.function)
+            lines.append(_on_one_line(frame.function))
             if frame.filename:
-                lines.append(f"\t{frame.filename}:{frame.line}")
+                lines.append(f"\t{_on_one_line(frame.filename)}:{frame.line}")
         paragraphs.append("\n".join(lines))
-    paragraphs.extend(f"# {comment}" for comment in profile.comments)
+    paragraphs.extend(_comments(profile))
     return _encoded("\n\n".join(paragraphs))
 
 
@@ -88,13 +135,25 @@ def _heap_counts(values: Iterable[int]) -> str:
     return f"{inuse_objects}: {inuse_space} [{alloc_objects}: {alloc_space}]"
 
 
+def _comments(profile: Profile) -> Iterator[str]:
+    return (f"# {_on_one_line(comment)}" for comment in profile.comments)
+
+
+def _on_one_line(name: str) -> str:
+    """Without line breaks, which a file name or that of a generated function may have."""
+    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], name)
+
+
 def _addresses(sample: Sample) -> str:
-    return " ".join(f"{address(frame):#x}" for frame in sample.stack)
+    # As in Go, where a stack holds addresses to return to, and all else those of the calls:
+    # readers of the text take one off, and find what the protobuf has and `symbol` knows.
+    return " ".join(f"{address(frame) + 1:#x}" for frame in sample.stack)
 
 
 def _frame_lines(stack: tuple[Frame, ...]) -> Iterator[str]:
     for frame in stack:
         # Go appends the offset into the function; here it is counted in lines.
         offset = max(frame.line - frame.first_line, 0)
-        place = f"{frame.filename}:{frame.line}" if frame.filename else "-"
-        yield f"#\t{address(frame):#x}\t{frame.function}+{offset:#x}\t{place}"
+        function, filename = _on_one_line(frame.function), _on_one_line(frame.filename)
+        place = f"{filename}:{frame.line}" if filename else "-"
+        yield f"#\t{address(frame):#x}\t{function}+{offset:#x}\t{place}"

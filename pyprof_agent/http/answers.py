@@ -7,21 +7,26 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 _ALWAYS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 
 
-def binary(content: bytes, filename: str) -> Response:
-    """A profile as a download. The gzip is part of the file, not an encoding of the answer.
+def file(
+    content: bytes, name: str, media_type: str, *, coding: str, inline: bool, policy: str
+) -> Response:
+    """A profile as a file, saved or shown by a browser.
 
-    `identity` says so. Go sends no Content-Encoding, but there a middleware that compresses would
-    do so again, and look no further than at whether the header is there.
+    There is always a Content-Encoding, where Go has none: without one, a middleware that
+    compresses would do so on the event loop, and to a profile that is gzip already.
+
+    coding: what the content is compressed with besides; `identity` if it is not
+    policy: its Content-Security-Policy; "" if it needs none
     """
-    return Response(
-        content,
-        media_type="application/octet-stream",
-        headers={
-            **_ALWAYS,
-            "Content-Disposition": f'attachment; filename="{filename}"',
-            "Content-Encoding": "identity",
-        },
-    )
+    headers = {
+        **_ALWAYS,
+        "Content-Disposition": f'{"inline" if inline else "attachment"}; filename="{name}"',
+        "Content-Encoding": coding,
+        "Vary": "Accept-Encoding",
+    }
+    if policy:
+        headers["Content-Security-Policy"] = policy
+    return Response(content, media_type=media_type, headers=headers)
 
 
 def text(content: str | bytes) -> Response:

@@ -13,20 +13,21 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import ParamSpec, Protocol, TypeVar
 
-from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.datastructures import QueryParams
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
-from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.routing import Router
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pyprof_agent.access import Rule
 from pyprof_agent.config import Limits
 from pyprof_agent.errors import CaptureError, NotRunningError, UnknownProfileError
-from pyprof_agent.formats import pprof, text
+from pyprof_agent.formats import text
 from pyprof_agent.http import answers, index, window
 from pyprof_agent.http.access import Guard
 from pyprof_agent.http.limits import Captures, Garbage, TooManyError
-from pyprof_agent.http.mounting import WholePath
+from pyprof_agent.http.mounting import WholePath, query_of, url_of
+from pyprof_agent.http.renderings import PARAMETERS, Rendering, rendering
 from pyprof_agent.http.sharing import Shared
 from pyprof_agent.http.shutdown import ServerEnd
 from pyprof_agent.profile import Profile
@@ -35,11 +36,14 @@ _LOG = logging.getLogger("pyprof_agent")
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
-WINDOWED = ("profile", "wall", "cpu")
+WINDOWED = ("profile", "wall", "cpu", "fgprof")
 """Profiles that are always of a window; the others are snapshots unless `seconds` is given."""
 
-MAX_SYMBOL_BYTES = 1 << 20
+DELTAS = ("delta_heap", "delta_block", "delta_mutex")
+"""Profiles of the time since they were last asked for, whoever did."""
 
+MAX_SYMBOL_BYTES = 1 << 22
+"""pprof asks for all addresses of a profile at once: 200,000 are 4 MB."""
 
 NO_ASYNCIO = (
     "these endpoints need an asyncio event loop, and this server runs another one (trio?); "
@@ -52,10 +56,12 @@ class Backend(Protocol):
 
     @property
     def profiles(self) -> tuple[str, ...]: ...
+    def knows(self, name: str) -> bool: ...
     @property
     def engines(self) -> Mapping[str, str]: ...
     @property
     def fallbacks(self) -> Mapping[str, str]: ...
+    def sample_types(self, name: str) -> tuple[str, ...]: ...
     def stats(self) -> Mapping[str, Mapping[str, float]]: ...
     def symbols(self) -> Mapping[int, str]: ...
     async def capture_async(self, name: str, seconds: float | None = None) -> Profile: ...
@@ -76,9 +82,9 @@ def make_app(
     limits: how much is served
     """
     endpoints = _Endpoints(backend, cmdline, limits)
-    routes = [Route("/{name:path}", endpoints.answer, methods=["GET", "HEAD", "POST"])]
-    app = Starlette(routes=routes, exception_handlers={405: _method_not_allowed})
-    return Guard(WholePath(app), access)
+    # A router without routes answers the lifespan of a server that runs us alone. With some it
+    # would have answers of its own: its redirects, its 404, and failures at bytes it cannot read.
+    return Guard(WholePath(Router(redirect_slashes=False, default=endpoints)), access)
 
 
 class _Endpoints:
@@ -91,16 +97,24 @@ class _Endpoints:
         self._server_end = ServerEnd()
         self._shared: Shared[bytes] = Shared()
 
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self.answer(Request(scope, receive))
+        await response(scope, receive, send)
+
     async def answer(self, request: Request) -> Response:
         try:
             asyncio.get_running_loop()
         except RuntimeError:
             return answers.refusal(501, NO_ASYNCIO)
-        name = request.path_params["name"].strip("/")
-        if request.method == "POST" and name != "symbol":
-            return await _method_not_allowed(request)
+        path: str = request.scope["path"]
+        name = path.removeprefix(request.scope["root_path"]).strip("/")
+        allowed = ("GET", "HEAD", "POST") if name == "symbol" else ("GET", "HEAD")
+        if request.method not in allowed:
+            return answers.refusal(405, "Method Not Allowed", {"Allow": ", ".join(allowed)})
         try:
             response = await self._route(name, request)
+        except ClientDisconnect:
+            return answers.refusal(400, "the request ended in its middle")
         except window.BadParameterError as error:
             return answers.refusal(400, str(error))
         except UnknownProfileError:
@@ -112,7 +126,7 @@ class _Endpoints:
         except CaptureError as error:
             return answers.refusal(500, f"failed to collect profile: {error}")
         except Exception:
-            _LOG.exception("answering %s failed", request.url.path)
+            _LOG.exception("answering %r failed", path)
             return answers.refusal(500, "failed to collect profile; the service's log says why")
         if request.method == "HEAD" and "content-length" in response.headers:
             del response.headers["content-length"]  # of the body that was not made
@@ -126,35 +140,51 @@ class _Endpoints:
         if name == "symbol":
             return await self._symbol(request)
         backend = self._backend()
-        if name not in (*backend.profiles, "cpu"):
+        if not backend.knows(name):
             raise UnknownProfileError(name)
+        params = window.parameters(query_of(request.scope))
+        wanted = rendering(params, request.headers, name, backend.sample_types(name))
         if name in WINDOWED:
-            seconds = window.profile_seconds(request.query_params, self._longest)
-            return await self._window(backend, name, name, seconds, request)
-        return await self._snapshot(backend, name, request)
+            seconds = window.profile_seconds(params, self._longest)
+            return await self._window(backend, name, name, seconds, wanted, request)
+        return await self._snapshot(backend, name, params, wanted, request)
 
     async def _window(
-        self, backend: Backend, name: str, filename: str, seconds: int, request: Request
+        self,
+        backend: Backend,
+        name: str,
+        filename: str,
+        seconds: int,
+        wanted: Rendering,
+        request: Request,
     ) -> Response:
         if request.method == "HEAD":
-            return answers.binary(b"", filename)
+            return wanted.answer(b"", filename)
 
         async def collect() -> bytes:
             profile = await backend.capture_async(name, seconds)
-            return await backend.offload(pprof.encode, profile)
+            return await backend.offload(wanted.encode, profile)
 
         with self._captures.hold(seconds):
             content = await window.until_gone(request.receive, collect(), self._server_end.near())
-        return answers.binary(content or b"", filename)
+        return wanted.answer(content or b"", filename)
 
-    async def _snapshot(self, backend: Backend, name: str, request: Request) -> Response:
-        params = request.query_params
-        seconds = window.delta_seconds(params, self._longest)
+    async def _snapshot(
+        self,
+        backend: Backend,
+        name: str,
+        params: QueryParams,
+        wanted: Rendering,
+        request: Request,
+    ) -> Response:
+        seconds = window.delta_seconds(params, self._longest, supported=name not in DELTAS)
         if seconds is not None:
-            return await self._window(backend, name, f"{name}-delta", seconds, request)
-        collect_garbage = name == "heap" and (window.integer(params, "gc") or 0) > 0
+            return await self._window(backend, name, f"{name}-delta", seconds, wanted, request)
+        collect_garbage = name in ("heap", "delta_heap") and window.flag(params, "gc") > 0
         # What is answered alike is shared, whatever the number.
-        debug = max(-1, min(window.integer(params, "debug") or 0, 2))
+        debug = max(-1, min(window.flag(params, "debug"), 2))
+        if debug:
+            window.refuse_with_debug(params, PARAMETERS)
 
         async def collect() -> bytes:
             if collect_garbage:
@@ -163,28 +193,37 @@ class _Endpoints:
                 return await backend.offload(text.dump, await backend.each_thread_and_task())
             profile = await backend.capture_async(name)
             if not debug:
-                return await backend.offload(pprof.encode, profile)
-            if name in ("heap", "allocs"):
+                return await backend.offload(wanted.encode, profile)
+            if name in ("heap", "allocs", "delta_heap"):
                 return await backend.offload(text.heap, profile)
+            if name.removeprefix("delta_") in ("block", "mutex"):
+                return await backend.offload(text.contention, name, profile)
             return await backend.offload(text.count, name, profile)
 
         content = b""
         if request.method != "HEAD":
             if collect_garbage:
                 self._garbage.collect()
-            content = await self._shared.run((name, debug, collect_garbage), collect)
-        return answers.text(content) if debug else answers.binary(content, name)
+            if name in DELTAS:  # whose answers are not shared: no two have the same in them
+                with self._captures.hold(1):
+                    content = await collect()
+            else:
+                key = (name, debug, collect_garbage, wanted)
+                content = await self._shared.run(key, collect)
+        return answers.text(content) if debug else wanted.answer(content, name)
 
     async def _index(self, request: Request) -> Response:
-        if not request.url.path.endswith("/"):
+        path: str = request.scope["path"]
+        if not path.endswith("/"):
             # Relative, so that it is right behind a proxy that strips a prefix.
-            return RedirectResponse(request.url.path.rsplit("/", 1)[-1] + "/")
+            return RedirectResponse(path.rsplit("/", 1)[-1] + "/")
         backend = self._backend()
         stats = await backend.offload(backend.stats)
         return answers.html(
             index.page(
-                url=str(request.url.replace(query="", fragment="")),
+                url=url_of(request.scope),
                 profiles=backend.profiles,
+                windowed=WINDOWED,
                 engines=backend.engines,
                 fallbacks=backend.fallbacks,
                 stats=stats,
@@ -210,22 +249,10 @@ class _Endpoints:
                     return answers.refusal(413, f"more than {MAX_SYMBOL_BYTES} bytes of addresses")
             query = body.decode("ascii", "replace")
         else:
-            query = request.url.query
+            query = query_of(request.scope)
         backend = self._backend()
-        symbols = await backend.offload(backend.symbols)
-        lines = ["num_symbols: 1"]  # pprof only asks whether it is 0
-        for word in query.split("+"):
-            try:
-                address = int(word.strip(), 0)
-            except ValueError:
-                continue
-            if address in symbols:
-                lines.append(f"{address:#x} {symbols[address]}")
-        return answers.text("\n".join(lines) + "\n")
 
+        def answer() -> bytes:
+            return text.symbols(query, backend.symbols())
 
-async def _method_not_allowed(request: Request, error: Exception | None = None) -> Response:
-    # A coroutine, because Starlette runs a plain function in a thread of the service's pool.
-    symbol = request.url.path.rstrip("/").endswith("/symbol")
-    allowed = "GET, HEAD, POST" if symbol else "GET, HEAD"
-    return answers.refusal(405, "Method Not Allowed", {"Allow": allowed})
+        return answers.text(await backend.offload(answer))

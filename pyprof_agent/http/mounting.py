@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+_HOST = re.compile(rb"[\w.:\[\]-]+", re.ASCII)
 
 
 class WholePath:
@@ -21,6 +25,32 @@ class WholePath:
             root = scope.get("root_path", "").rstrip("/")
             scope = {**scope, "root_path": root, "path": whole_path(scope["path"], root)}
         await self._app(scope, receive, send)
+
+
+class OnlyFgprof:
+    """ASGI application around ours that answers `fgprof`, whatever the path is."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope = {**scope, "root_path": "", "path": "/fgprof", "raw_path": b"/fgprof"}
+        await self._app(scope, receive, send)
+
+
+def query_of(scope: Scope) -> str:
+    """The query as it came. Starlette's `Request.url` fails for bytes that are no UTF-8."""
+    return bytes(scope.get("query_string", b"")).decode("latin-1")
+
+
+def url_of(scope: Scope) -> str:
+    """The address that was asked for, without its query, whatever the Host header says."""
+    host = next((value for name, value in scope["headers"] if name == b"host"), b"")
+    if not _HOST.fullmatch(host):  # `Request.url` fails for `[`
+        name, port = scope.get("server") or ("localhost", None)
+        host = f"{name}:{port}".encode() if port else name.encode()
+    return f"{scope.get('scheme', 'http')}://{host.decode()}{scope['path']}"
 
 
 def whole_path(path: str, root: str) -> str:

@@ -16,8 +16,11 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
 from pyprof_agent.errors import ServeError
+from pyprof_agent.http.mounting import OnlyFgprof
+from pyprof_agent.http.tls import Certificates
 
 PREFIX = "/debug/pprof"
+FGPROF = "/debug/fgprof"
 START_SECONDS = 10.0
 STOP_SECONDS = 2.0
 
@@ -27,33 +30,39 @@ class Server:
 
     host: address to listen on, IPv4 or IPv6
     port: 0 lets the system choose
+    certificates: for HTTPS; None is HTTP
 
     A forked child does not serve: it closes its copy of the socket.
 
-    Raises ServeError if the address cannot be listened on.
+    Raises ServeError if the address cannot be listened on, or a certificate not be used.
     """
 
-    def __init__(self, app: ASGIApp, host: str, port: int) -> None:
+    def __init__(
+        self, app: ASGIApp, host: str, port: int, certificates: Certificates | None = None
+    ) -> None:
+        tls = None if certificates is None else certificates.context()
         self._socket = _listen(host, port)
         bound_host, self.port = self._socket.getsockname()[:2]
         # Who listens everywhere is reached here by the name that the loopback rule knows.
         reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(bound_host, bound_host)
         shown = f"[{reached}]" if ":" in reached else reached
-        self.url = f"http://{shown}:{self.port}{PREFIX}/"
-        self._server = uvicorn.Server(
-            uvicorn.Config(
-                Starlette(routes=[Mount(PREFIX, app), Route("/", _to_index)]),
-                loop="asyncio",
-                http="h11",
-                ws="none",
-                lifespan="off",
-                log_config=None,  # logging is the program's
-                access_log=False,
-                proxy_headers=False,  # who the client is, is nothing a header may say
-                server_header=False,
-                timeout_graceful_shutdown=1,
-            )
+        self.url = f"http{'s' if tls else ''}://{shown}:{self.port}{PREFIX}/"
+        routes = [Mount(PREFIX, app), Route(FGPROF, OnlyFgprof(app)), Route("/", _to_index)]
+        config = uvicorn.Config(
+            Starlette(routes=routes),
+            loop="asyncio",
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_config=None,  # logging is the program's
+            access_log=False,
+            proxy_headers=False,  # who the client is, is nothing a header may say
+            server_header=False,
+            timeout_graceful_shutdown=1,
         )
+        config.load()
+        config.ssl = tls  # made by us, as uvicorn would ask for the password of a key
+        self._server = uvicorn.Server(config)
         self._thread = threading.Thread(
             target=self._server.run,
             kwargs={"sockets": [self._socket]},

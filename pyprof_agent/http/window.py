@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import Coroutine
 from typing import Any, TypeVar
+from urllib.parse import parse_qsl
 
 from starlette.datastructures import QueryParams
 from starlette.types import Receive
@@ -20,7 +21,9 @@ DEFAULT_SECONDS = 30
 REPEAT_SECONDS = 0.1
 
 INVALID_SECONDS = 'invalid value for "seconds" - must be a positive integer'
+UNSUPPORTED_SECONDS = '"seconds" parameter is not supported for this profile type'
 _INTEGER = re.compile(r"[+-]?[0-9]+", re.ASCII)
+_BROKEN = re.compile("%(?![0-9a-fA-F]{2})|;")
 _INT64_MAX = 2**63 - 1
 
 
@@ -32,6 +35,12 @@ class EndingError(CaptureError):
     """The server is about to end, and does not wait for a capture."""
 
 
+def parameters(query: str) -> QueryParams:
+    """The parameters of a query. As in Go, what has a semicolon or a broken escape is none."""
+    sound = "&".join(pair for pair in query.split("&") if not _BROKEN.search(pair))
+    return QueryParams(parse_qsl(sound, keep_blank_values=True))
+
+
 def integer(params: QueryParams, name: str) -> int | None:
     """The first value of a parameter as a 64-bit integer; None if missing or not one."""
     value = first(params, name)
@@ -39,6 +48,14 @@ def integer(params: QueryParams, name: str) -> int | None:
         return None
     number = int(value) if len(value) <= 100 else _INT64_MAX + 1
     return number if -_INT64_MAX <= number <= _INT64_MAX else None
+
+
+def flag(params: QueryParams, name: str) -> int:
+    """The first value of `debug` or `gc`: 0 if missing or no integer, any other if too large."""
+    number = integer(params, name)
+    if number is None and _INTEGER.fullmatch(first(params, name)):
+        return -1 if first(params, name).startswith("-") else 1
+    return number or 0
 
 
 def first(params: QueryParams, name: str) -> str:
@@ -60,22 +77,33 @@ def profile_seconds(params: QueryParams, longest: int) -> int:
     return _limited(seconds, longest)
 
 
-def delta_seconds(params: QueryParams, longest: int) -> int | None:
+def delta_seconds(params: QueryParams, longest: int, *, supported: bool = True) -> int | None:
     """Length of the window over a snapshot profile; None where no window is wanted.
 
     longest: that is served
+    supported: whether the profile can be of a window
 
-    Raises BadParameterError for what is no positive integer, for more than is served, and
-    together with `debug`, as Go does.
+    Raises BadParameterError for what is no positive integer, for more than is served, where it is
+    not supported, and together with `debug`, in Go's order.
     """
     if not first(params, "seconds"):
         return None
     seconds = integer(params, "seconds")
     if seconds is None or seconds <= 0:
         raise BadParameterError(INVALID_SECONDS)
-    if integer(params, "debug"):
-        raise BadParameterError("seconds and debug params are incompatible")
+    if not supported:
+        raise BadParameterError(UNSUPPORTED_SECONDS)
+    if flag(params, "debug"):
+        refuse_with_debug(params, ("seconds",))
     return _limited(seconds, longest)
+
+
+def refuse_with_debug(params: QueryParams, names: tuple[str, ...]) -> None:
+    """Raise BadParameterError if one of these parameters is given; together with `debug` they mean
+    nothing."""
+    for name in names:
+        if first(params, name):
+            raise BadParameterError(f"{name} and debug params are incompatible")
 
 
 def _limited(seconds: int, longest: int) -> int:

@@ -5,7 +5,7 @@ There is one sampler in the process. Agents that want the same of it share it.
 
 from __future__ import annotations
 
-import os
+import sys
 import time
 from collections.abc import Callable
 
@@ -16,6 +16,7 @@ from pyprof_agent.sources import heap_rows
 from pyprof_agent.sources.heap_tracemalloc import SAMPLE_TYPES
 from pyprof_agent.sources.naming import FrameNames
 from pyprof_agent.sources.native_sampler import NativeStackNames, SharedSampler, batches
+from pyprof_agent.sources.own_process import resident_bytes
 from pyprof_agent.sources.stack_counters import OVERFLOW
 
 if not extension_unusable():
@@ -138,6 +139,21 @@ class NativeHeap:
         # line, are added up first.
         return heap_rows.window(merge([later]), merge([earlier]), in_parts=True)
 
+    def in_use_bytes(self) -> int:
+        """An estimate of the bytes in use, without the stacks: takes some milliseconds at most.
+
+        0 if it does not run.
+        """
+        with _sampler.lock:
+            if not self._started:
+                return 0
+            snapshot, _, rows = core.heap_snapshot(sys.maxsize)  # without frames
+            return sum(
+                row[3]
+                for start, stop in batches(0, rows)
+                for row in core.snapshot_values(snapshot, start, stop)
+            )
+
     def stats(self) -> dict[str, float]:
         """Samples so far, alive, and lost; stacks and frames known; its own memory in bytes.
 
@@ -146,8 +162,13 @@ class NativeHeap:
         `folded`: stacks with nothing alive whose row went there, to make room for others
         `subinterpreter`: not sampled, as they were allocated in a subinterpreter
         `resets`: times that other code had removed the hooks
+        `sample_bytes`: the mean number of bytes between two samples
         """
-        return {**core.heap_stats(), "resets": _sampler.resets}
+        return {
+            **core.heap_stats(),
+            "resets": _sampler.resets,
+            "sample_bytes": _sampler.settings.get("heap_sample_bytes", 0),
+        }
 
     def before_fork(self) -> None:
         """Nothing to do: the sampler looks after itself."""
@@ -182,7 +203,6 @@ def _overflow(profile: Profile) -> list[tuple[float, ...]]:
 
 def _resident_set_size() -> str:
     try:
-        with open("/proc/self/statm", "rb") as statm:
-            return f"{int(statm.read().split()[1]) * os.sysconf('SC_PAGESIZE')} bytes"
-    except OSError as error:  # there is no /proc, or no descriptor left: no reason to fail
+        return f"{resident_bytes()} bytes"
+    except OSError as error:  # no reason to fail
         return f"unknown ({error.strerror})"

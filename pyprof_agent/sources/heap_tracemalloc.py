@@ -134,6 +134,10 @@ class TracemallocHeap:
         """What changed between two snapshots; alloc_* are never negative."""
         return heap_rows.window(later, earlier)
 
+    def in_use_bytes(self) -> int:
+        """The bytes in use that were allocated since the start."""
+        return tracemalloc.get_traced_memory()[0]
+
     def stats(self) -> dict[str, float]:
         """`traced_bytes`: live; `overhead_bytes`: tracemalloc's own memory; `stacks`: with a
         row; `folded`: that have lost theirs, see `heap_rows.MAX_ROWS`."""

@@ -43,6 +43,9 @@ _SAMPLES = ValueType("samples", "count")
 _RUNNING = Label("state", "running")
 _WAITING = Label("state", "waiting")
 
+CPU_TYPES = (_SAMPLES, _CPU)
+WALL_TYPES = (_SAMPLES, _WALL)
+
 
 def cpu_profile(counters: Profile, *, exact_hits: bool = False) -> Profile:
     """The CPU profile of a window: samples/count and cpu/nanoseconds.
@@ -68,7 +71,7 @@ def cpu_profile(counters: Profile, *, exact_hits: bool = False) -> Profile:
             share = max(values[_CPU_COLUMN], 0)
         if share > 0:
             samples.append(Sample(stack, (weight, share), labels))
-    return _of_kind(counters, _CPU, samples)
+    return _of_kind(counters, CPU_TYPES, samples)
 
 
 def _hits(counters: Profile, exact: bool) -> dict[tuple[_Stack, _Labels], float]:
@@ -109,14 +112,16 @@ def wall_profile(counters: Profile) -> Profile:
         for state, part in ((_RUNNING, share), (_WAITING, 1 - share)):
             if part > 0:
                 samples.append(Sample(stack, (ticks * part, wall * part), (*labels, state)))
-    return _of_kind(counters, _WALL, samples)
+    return _of_kind(counters, WALL_TYPES, samples)
 
 
-def _of_kind(counters: Profile, kind: ValueType, samples: list[Sample]) -> Profile:
+def _of_kind(
+    counters: Profile, sample_types: tuple[ValueType, ...], samples: list[Sample]
+) -> Profile:
     return replace(
         counters,
-        sample_types=(_SAMPLES, kind),
+        sample_types=sample_types,
         samples=tuple(samples),
-        period_type=kind,
-        default_sample_type=kind.type,
+        period_type=sample_types[-1],
+        default_sample_type=sample_types[-1].type,
     )

@@ -44,10 +44,15 @@ _STEPS = frozenset(
 _Stack = tuple[Frame, ...]
 _Position = tuple[CodeType, int]  # code object and byte offset of its instruction
 
+SAMPLE_TYPES = {name: (ValueType(name, "count"),) for name in ("goroutine", "threadcreate")}
+
 _COMMENTS = {
     "goroutine": "threads, and the tasks of every asyncio loop that is running",
     "threadcreate": "threads by the function they run; Python does not know who started them",
 }
+
+NO_FRAMES = Frame("<no Python frames>", "", 0, 0)
+"""Stands for the stack of a task that runs something other than a Python coroutine."""
 
 
 class ThreadsAndTasks:
@@ -154,6 +159,8 @@ class ThreadsAndTasks:
     def _stack(self, positions: list[_Position]) -> _Stack:
         kept = positions[: self._max_frames]
         stack = tuple(self._names.of_code(code, instruction) for code, instruction in kept)
+        if not stack:
+            return (NO_FRAMES,)
         return stack if len(kept) == len(positions) else (*stack, TRUNCATED)
 
     def _entry(self, frame: FrameType) -> _Stack:
@@ -176,11 +183,11 @@ class ThreadsAndTasks:
         return loops
 
     def _profile(self, kind: str, samples: Iterable[Sample]) -> Profile:
-        value_type = ValueType(kind, "count")
+        sample_types = SAMPLE_TYPES[kind]
         return Profile(
-            sample_types=(value_type,),
+            sample_types=sample_types,
             samples=tuple(samples),
-            period_type=value_type,
+            period_type=sample_types[0],
             period=1,
             time_nanos=self._now(),
             comments=(_COMMENTS[kind],),

@@ -10,7 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import batch, install, instructions, live, processes, profilers, report
+from tests.bench import (
+    batch,
+    compression,
+    install,
+    instructions,
+    live,
+    processes,
+    profilers,
+    report,
+)
 from tests.bench.__main__ import QUICK, measure, parse
 from tests.bench.batch import Probe, Row, Table
 from tests.bench.load import Load, LoadError, parse_wrk, put_load
@@ -207,3 +216,11 @@ def test_a_tiny_run(sink: int, monkeypatch: pytest.MonkeyPatch) -> None:
     assert page.count("| tracemalloc, 1 frame ") == 8
     assert page.count("not measured: not installed: no module mprofile") == 7
     assert str(ROOT) not in page
+
+
+def test_every_level_of_both_codings_is_measured() -> None:
+    rows = list(compression.rows(b"stack " * 500, rounds=1))
+    assert [name for name, _, _ in rows] == [
+        f"{coding} {level}" for coding in ("gzip", "zstd") for level in range(1, 10)
+    ]
+    assert all(0 < size < 500 and seconds >= 0 for _, size, seconds in rows)

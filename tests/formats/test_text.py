@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pyprof_agent import ProfileError
 from pyprof_agent.formats import text
@@ -31,14 +33,14 @@ HEAP = replace(
 
 HEAP_TEXT = """\
 heap profile: 5: 1400 [20: 8030] @ heap/2
-1: 1000 [7: 7000] @ 0x47d502f5345faa65
+1: 1000 [7: 7000] @ 0x47d502f5345faa66
 #\t0x47d502f5345faa65\tshop.main.<module>+0x2\t/srv/shop/main.py:3
 
-4: 400 [10: 1000] @ 0xbde4e6b8d25200 0x47d502f5345faa65
+4: 400 [10: 1000] @ 0xbde4e6b8d25201 0x47d502f5345faa66
 #\t0xbde4e6b8d25200\tshop.cart.Cart.add+0x2\t/srv/shop/cart.py:12
 #\t0x47d502f5345faa65\tshop.main.<module>+0x2\t/srv/shop/main.py:3
 
-0: 0 [3: 30] @ 0xbde4e6b8d25200
+0: 0 [3: 30] @ 0xbde4e6b8d25201
 #\t0xbde4e6b8d25200\tshop.cart.Cart.add+0x2\t/srv/shop/cart.py:12
 
 
@@ -60,11 +62,11 @@ GOROUTINE = Profile(
 
 GOROUTINE_TEXT = """\
 goroutine profile: total 4
-3 @ 0xbde4e6b8d25200 0x47d502f5345faa65
+3 @ 0xbde4e6b8d25201 0x47d502f5345faa66
 #\t0xbde4e6b8d25200\tshop.cart.Cart.add+0x2\t/srv/shop/cart.py:12
 #\t0x47d502f5345faa65\tshop.main.<module>+0x2\t/srv/shop/main.py:3
 
-1 @ 0x47d502f5345faa65
+1 @ 0x47d502f5345faa66
 #\t0x47d502f5345faa65\tshop.main.<module>+0x2\t/srv/shop/main.py:3
 
 # made by a test
@@ -145,10 +147,10 @@ def test_heap_sorts_rows_of_equal_use_by_what_was_allocated_then_by_stack() -> N
     ]
     forwards, backwards = text.heap(heap_profile(*rows)), text.heap(heap_profile(*rows[::-1]))
     assert re.findall(rb"^\d+: .*\[1: (\d+)\] @ (\S+)", forwards, re.MULTILINE) == [
-        (b"900", b"0x47d502f5345faa65"),
-        (b"800", b"0xbde4e6b8d25200"),
-        (b"800", b"%#x" % address(other)),
-        (b"0", b"%#x" % address(other)),
+        (b"900", b"0x47d502f5345faa66"),
+        (b"800", b"0xbde4e6b8d25201"),
+        (b"800", b"%#x" % (address(other) + 1)),
+        (b"0", b"%#x" % (address(other) + 1)),
     ]
     assert forwards == backwards
 
@@ -209,9 +211,9 @@ def test_count_sorts_by_number_then_by_stack() -> None:
     forwards = text.count("goroutine", replace(GOROUTINE, samples=tuple(rows)))
     backwards = text.count("goroutine", replace(GOROUTINE, samples=tuple(rows[::-1])))
     assert re.findall(rb"^(\d+) @ (.*)$", forwards, re.MULTILINE) == [
-        (b"5", b"0x47d502f5345faa65"),
-        (b"2", b"0xbde4e6b8d25200"),
-        (b"2", b"0x47d502f5345faa65 0xbde4e6b8d25200"),
+        (b"5", b"0x47d502f5345faa66"),
+        (b"2", b"0xbde4e6b8d25201"),
+        (b"2", b"0x47d502f5345faa66 0xbde4e6b8d25201"),
     ]
     assert forwards == backwards
 
@@ -232,6 +234,89 @@ def test_pprof_reads_counts(go_command: list[str], tmp_path: Path) -> None:
     output = go_reads(go_command, path, "-top")
     assert "Type: goroutine" in output
     assert "100% of 4 total" in output
+
+
+def test_contention_is_gos_text_with_the_longest_waits_first() -> None:
+    waits = replace(
+        GOROUTINE,
+        sample_types=(ValueType("contentions", "count"), ValueType("delay", "nanoseconds")),
+        samples=(Sample((ROOT_FRAME,), (3, 1000)), Sample((LEAF,), (1, 2000))),
+    )
+    rows = """\
+2000 1 @ 0xbde4e6b8d25201
+#\t0xbde4e6b8d25200\tshop.cart.Cart.add+0x2\t/srv/shop/cart.py:12
+1000 3 @ 0x47d502f5345faa66
+#\t0x47d502f5345faa65\tshop.main.<module>+0x2\t/srv/shop/main.py:3
+# made by a test
+"""
+    heading = "--- contention:\ncycles/second=1000000000\n"
+    assert text.contention("block", waits).decode() == heading + rows
+    heading = "--- mutex:\ncycles/second=1000000000\nsampling period=1\n"
+    assert text.contention("mutex", waits).decode() == heading + rows
+
+
+@pytest.mark.parametrize("name", ["block", "mutex"])
+def test_pprof_reads_contention(go_command: list[str], tmp_path: Path, name: str) -> None:
+    waits = replace(
+        GOROUTINE,
+        sample_types=(ValueType("contentions", "count"), ValueType("delay", "nanoseconds")),
+        samples=(Sample((ROOT_FRAME,), (3, 1000)), Sample((LEAF,), (1, 2000))),
+    )
+    path = tmp_path / "waits.txt"
+    path.write_bytes(text.contention(name, waits))
+    assert "3000ns total" in go_reads(go_command, path, "-top", "-unit=ns")
+    output = go_reads(go_command, path, "-top", "-sample_index=contentions")
+    assert "100% of 4 total" in output
+
+
+# Symbols
+
+
+def test_symbols_name_the_call_and_the_address_after_it() -> None:
+    names = {0x10: "shop.add", 0x20: "shop.<module>"}
+    assert text.symbols("0x10+33+0x11+0x30+junk++-16+0x12", names) == (
+        b"num_symbols: 1\n0x10 shop.add\n0x21 shop.<module>\n0x11 shop.add\n"
+    )
+
+
+def test_a_name_with_a_line_break_is_one_line() -> None:
+    hostile = "f\nnum_symbols: 0\r\u2028\x1b[0m\x85"
+    line = rb"f\nnum_symbols: 0\r\u2028\x1b[0m\x85"
+    assert text.symbols("0x10", {0x10: hostile}) == b"num_symbols: 1\n0x10 " + line + b"\n"
+    frame = Frame(hostile, f"/srv/{hostile}.py", 1, 1)
+    heap = text.heap(heap_profile(Sample((frame,), (1, 1, 1, 1))))
+    counts = text.count("goroutine", replace(GOROUTINE, samples=(Sample((frame,), (1,)),)))
+    for output in (heap, counts):
+        assert b"\t%s+0x0\t/srv/%s.py:1\n" % (line, line) in output
+        assert len(output.decode().splitlines()) == output.count(b"\n")
+
+
+@settings(max_examples=50)
+@given(
+    st.lists(
+        st.builds(
+            Frame,
+            st.text(min_size=1, max_size=8),
+            st.text(max_size=8),
+            st.integers(0, 9),
+            st.integers(0, 9),
+        ),
+        min_size=1,
+        max_size=3,
+    )
+)
+def test_every_line_is_of_the_form_that_pprof_reads(frames: list[Frame]) -> None:
+    stack = tuple(frames)
+    rows = [rb"\d+ @( 0x[0-9a-f]+)+", rb"\d+: \d+ \[\d+: \d+\] @( 0x[0-9a-f]+)+"]
+    outputs = [
+        text.count("goroutine", replace(GOROUTINE, samples=(Sample(stack, (1,)),))),
+        text.heap(heap_profile(Sample(stack, (1, 2, 1, 2)))),
+    ]
+    for row, output in zip(rows, outputs, strict=True):
+        _, *lines = output.split(b"\n")
+        assert [line for line in lines if line and not line.startswith(b"#")]
+        for line in lines:
+            assert not line or line.startswith(b"#") or re.fullmatch(row, line)
 
 
 # The dump

@@ -16,7 +16,9 @@ from pyprof_agent.http.window import (
     BadParameterError,
     EndingError,
     first,
+    flag,
     integer,
+    parameters,
 )
 
 # What Go's strconv.ParseInt makes of it in base 10; None where it gives an error.
@@ -66,6 +68,36 @@ def query(**parameters: str) -> QueryParams:
 @pytest.mark.parametrize(("text", "number"), AS_GO_READS)
 def test_an_integer_is_what_go_takes_for_one(text: str, number: int | None) -> None:
     assert integer(query(seconds=text), "seconds") == number
+
+
+@pytest.mark.parametrize(("text", "number"), AS_GO_READS)
+def test_a_flag_is_what_go_takes_for_one(text: str, number: int | None) -> None:
+    # Go's strconv.Atoi gives the nearest integer beside the error, and nobody looks at that.
+    too_large = {str(2**63), str(10**30), "9" * 5000}
+    assert flag(query(debug=text), "debug") == (1 if text in too_large else number or 0)
+
+
+def test_a_flag_that_is_missing_or_far_below_zero() -> None:
+    assert flag(query(), "debug") == 0
+    assert flag(query(debug=str(-(10**30))), "debug") == -1
+
+
+@pytest.mark.parametrize(
+    ("query", "pairs"),
+    [
+        ("", []),
+        ("seconds=1&debug=2", [("seconds", "1"), ("debug", "2")]),
+        ("seconds=1;debug=2", []),
+        ("seconds=1;debug=2&gc=1", [("gc", "1")]),
+        ("seconds=%zz&gc=1", [("gc", "1")]),
+        ("%=1&gc=%31", [("gc", "1")]),
+        ("gc=+1", [("gc", " 1")]),
+        ("gc&debug=", [("gc", ""), ("debug", "")]),
+        ("gc=\xff&debug=1", [("gc", "\xff"), ("debug", "1")]),
+    ],
+)
+def test_parameters_are_what_go_takes_for_some(query: str, pairs: list[tuple[str, str]]) -> None:
+    assert parameters(query).multi_items() == pairs
 
 
 def test_a_missing_integer_is_none() -> None:
@@ -142,6 +174,15 @@ def test_delta_seconds_that_are_no_positive_integer_are_gos_error(text: str) -> 
         delta_seconds(query(seconds=text))
     assert str(caught.value) == INVALID_SECONDS
     assert INVALID_SECONDS == 'invalid value for "seconds" - must be a positive integer'
+
+
+def test_delta_seconds_where_they_are_not_supported_are_gos_error() -> None:
+    refused = '"seconds" parameter is not supported for this profile type'
+    with pytest.raises(BadParameterError, match=refused):
+        window.delta_seconds(query(seconds="1"), MAX_SECONDS, supported=False)
+    with pytest.raises(BadParameterError, match="positive integer"):
+        window.delta_seconds(query(seconds="x"), MAX_SECONDS, supported=False)
+    assert window.delta_seconds(query(), MAX_SECONDS, supported=False) is None
 
 
 @pytest.mark.parametrize("debug", ["1", "2", "-1"])

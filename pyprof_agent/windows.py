@@ -1,0 +1,59 @@
+"""How a profile is made of a source, and of a stretch of time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pyprof_agent.engines import Source
+from pyprof_agent.errors import CaptureError, NotRunningError
+from pyprof_agent.profile import Profile, ValueType, rounded, subtract
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How a profile is made: a snapshot, what two of them differ in, and what is made of that."""
+
+    source: Source
+    sample_types: tuple[ValueType, ...]
+    snapshot: Callable[[], Profile]
+    finish: Callable[[Profile], Profile] = lambda profile: profile
+    subtract: Callable[[Profile, Profile], Profile] = subtract
+    past: Callable[[float], Profile] | None = None
+    has_windows: bool = True
+
+
+class Window:
+    """A stretch of time that a profile is made of; from `Agent.begin`."""
+
+    def __init__(self, kind: Kind) -> None:
+        self._kind = kind
+        self._generation = kind.source.generation  # before the snapshot: it can only be too old
+        self._earlier = kind.snapshot()
+
+    def end(self) -> Profile:
+        """The profile from the beginning of the window to now. May be called again.
+
+        Raises NotRunningError, also if the agent was stopped and started meanwhile, and for
+        stacks in a child that was forked meanwhile; or CaptureError.
+        """
+        later = self._kind.snapshot()
+        if self._kind.source.generation != self._generation:
+            raise NotRunningError(
+                "counting began anew in the middle of this window: the agent was restarted, or "
+                "this is a forked child; begin another window"
+            )
+        return rounded(self._kind.finish(self._kind.subtract(later, self._earlier)))
+
+
+def look_back(kind: Kind, name: str, seconds: float) -> Profile:
+    """The profile of the last so many seconds.
+
+    Raises CaptureError where the source does not keep what was, or NotRunningError.
+    """
+    if kind.past is None:
+        raise CaptureError(
+            f"{name} cannot look back; profile and wall can, with the native stack engine"
+        )
+    earlier = kind.past(seconds)
+    return rounded(kind.finish(kind.subtract(kind.snapshot(), earlier)))
