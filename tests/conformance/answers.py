@@ -20,6 +20,9 @@ from pyprof_agent.formats.pprof import decode
 LONGER_THAN_ASKED_FOR = 1.5
 """Seconds after which a client is taken to wait for a longer window than the second of others."""
 
+WAITED = 2.9
+"""Seconds after which an answer to HEAD has waited for a window, which is of three."""
+
 WAITS = "waits for more than a second, then is left"
 
 COMPARED = (
@@ -90,7 +93,9 @@ def ask(
     if "retry-after" in kept:
         kept["retry-after"] = re.sub(r"\d+", "N", kept["retry-after"])
     if method == "HEAD":
-        return Answer(response.status, kept, f"no body, {'at once' if seconds < 0.9 else 'later'}")
+        return Answer(
+            response.status, kept, f"no body, {'at once' if seconds < WAITED else 'later'}"
+        )
     return Answer(response.status, kept, kind(response.status, data))
 
 

@@ -157,7 +157,7 @@ PROFILES = [
     Row("HEAD heap?debug=1", head(text(""))),
     Row("HEAD heap?seconds=x", head(INVALID)),
     Row(
-        "HEAD heap?seconds=1",
+        "HEAD heap?seconds=3",
         head(profile("heap", delta=True), "later"),
         head(profile("heap", delta=True)),
         "HEAD",
@@ -176,7 +176,7 @@ CPU = [
     Row("GET profile?seconds=1;debug=1", WAITING, alone=True),
     Row("GET profile?seconds=301", WAITING, longest(301), "longest window", alone=True),
     Row(
-        "HEAD profile?seconds=1",
+        "HEAD profile?seconds=3",
         head(profile("profile"), "later"),
         head(profile("profile")),
         "HEAD",

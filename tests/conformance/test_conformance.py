@@ -50,7 +50,7 @@ def frame_address(address: str, prefix: str = "") -> str:
 
 def answers_of(row: Row, wanted: Answer, address: str, prefix: str, frame: str) -> Answer:
     """What a server answers to the request of a row."""
-    patience = LONGER_THAN_ASKED_FOR if wanted.body == WAITS else 30
+    patience = LONGER_THAN_ASKED_FOR if wanted.body == WAITS else 60
     method, path = row.ask.replace("ADDRESS", frame).split(" ", 1)
     body = None if row.body is None else row.body.replace("ADDRESS", frame)
 
