@@ -240,7 +240,7 @@ agent = pyprof_agent.start(stack_hz=1000, heap_sample_bytes=1)
 def serve():
     threading.main_thread().join()
     async def program():
-        for name in agent.profiles:
+        for name in ("heap", "allocs", "profile", "wall", "goroutine", "threadcreate"):
             assert (await agent.capture_async(name)).samples, name
             assert (await agent.capture_async(name, 0.1)) is not None
         return "done"

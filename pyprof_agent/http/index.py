@@ -43,9 +43,9 @@ _LINKS = {"html": "flame graph", "top": "top", "folded": "folded", "speedscope":
 """What links to a profile's formats are called; `proto` is the link of its name."""
 
 _ENGINES = {
-    "native": "samples in C; taken where it can be used",
+    "native": "in C; taken where it can be used",
     "tracemalloc": "of Python's standard library: sees every allocation, and is slow",
-    "python": "a thread in Python that looks at stacks, approximate; there is no native one yet",
+    "python": "a thread in Python that looks at stacks, approximate",
     "off": "switched off",
 }
 

@@ -140,7 +140,7 @@ def test_the_time_it_runs() -> None:
 
 def test_engines_their_rates_and_what_was_lost() -> None:
     found = rows(page())
-    assert found["heap engine"] == ["native", "samples in C; taken where it can be used"]
+    assert found["heap engine"] == ["native", "in C; taken where it can be used"]
     assert found["heap rate"] == ["512kB", "allocated between two samples, on average"]
     assert found["stacks rate"][0] == "20 Hz"
     assert found["heap: dropped"] == [
