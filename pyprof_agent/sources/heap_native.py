@@ -15,7 +15,12 @@ from pyprof_agent.profile import Profile, Sample, ValueType, merge, subtract
 from pyprof_agent.sources import heap_rows
 from pyprof_agent.sources.heap_tracemalloc import SAMPLE_TYPES
 from pyprof_agent.sources.naming import FrameNames
-from pyprof_agent.sources.native_sampler import NativeStackNames, SharedSampler, batches
+from pyprof_agent.sources.native_sampler import (
+    Membership,
+    NativeStackNames,
+    SharedSampler,
+    batches,
+)
 from pyprof_agent.sources.own_process import resident_bytes
 from pyprof_agent.sources.stack_counters import OVERFLOW
 
@@ -69,11 +74,15 @@ class NativeHeap:
         max_frames: int,
         now: Callable[[], int] = time.time_ns,
     ) -> None:
-        self._settings = {"heap_sample_bytes": sample_bytes, "max_frames": max_frames}
+        settings = {"heap_sample_bytes": sample_bytes, "max_frames": max_frames}
+        self._part = Membership(_sampler, settings)
         self._now = now
-        self._started = False
         self._names = NativeStackNames(names)
-        self.generation = 0
+
+    @property
+    def generation(self) -> int:
+        """Another number once the counters have begun anew."""
+        return self._part.begun
 
     def start(self) -> None:
         """Start the sampler, or join in where it runs. Does nothing if this engine runs.
@@ -82,22 +91,16 @@ class NativeHeap:
 
         Raises ConfigError if it cannot run.
         """
-        with _sampler.lock:
-            if not self._started:
-                _sampler.join(self._settings, self._launch)
-                self._started = True
-                self.generation += 1
+        self._part.begin(self._launch)
 
     def stop(self) -> None:
         """Stop the sampler unless another agent uses it. Does nothing if this does not run."""
-        with _sampler.lock:
-            if self._started:
-                self._started = False
-                _sampler.leave(core.heap_stop)
+        self._part.end(core.heap_stop)
 
     def _launch(self) -> None:
         core.heap_stop()  # one that a signal handler in the middle of a start has left
-        core.heap_start(self._settings["heap_sample_bytes"], self._settings["max_frames"])
+        settings = self._part.settings
+        core.heap_start(settings["heap_sample_bytes"], int(settings["max_frames"]))
         _sampler.resets = 0
 
     def snapshot(self) -> Profile:
@@ -108,7 +111,7 @@ class NativeHeap:
         Raises NotRunningError before `start()` and after `stop()`.
         """
         with _sampler.lock:
-            if not self._started:
+            if not self._part.held:
                 raise NotRunningError("the native heap engine is not running")
             _sampler.resets += core.heap_repair()
             time_nanos = self._now()
@@ -145,7 +148,7 @@ class NativeHeap:
         0 if it does not run.
         """
         with _sampler.lock:
-            if not self._started:
+            if not self._part.held:
                 return 0
             snapshot, _, rows = core.heap_snapshot(sys.maxsize)  # without frames
             return sum(

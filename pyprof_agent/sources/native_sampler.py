@@ -108,6 +108,35 @@ class SharedSampler:
             stop()
 
 
+class Membership:
+    """One agent's part in a shared sampler.
+
+    settings: what it wants of the sampler, by names in `Config`
+    """
+
+    def __init__(self, sampler: SharedSampler, settings: Mapping[str, float]) -> None:
+        self._sampler = sampler
+        self.settings = settings
+        self.held = False
+        self.begun = 0
+        """How often it has begun."""
+
+    def begin(self, start: Callable[[], None]) -> None:
+        """`SharedSampler.join`, unless it has begun."""
+        with self._sampler.lock:
+            if not self.held:
+                self._sampler.join(self.settings, start)
+                self.held = True
+                self.begun += 1
+
+    def end(self, stop: Callable[[], None]) -> None:
+        """`SharedSampler.leave`, if it has begun."""
+        with self._sampler.lock:
+            if self.held:
+                self.held = False
+                self._sampler.leave(stop)
+
+
 def _assignments(settings: Mapping[str, float]) -> str:
     return ", ".join(f"{name}={value:g}" for name, value in settings.items())
 

@@ -17,7 +17,12 @@ from pyprof_agent._native import unusable as extension_unusable
 from pyprof_agent.errors import CaptureError, NotRunningError
 from pyprof_agent.profile import Label, Profile, Sample, ValueType, merge
 from pyprof_agent.sources.naming import FrameNames
-from pyprof_agent.sources.native_sampler import NativeStackNames, SharedSampler, batches
+from pyprof_agent.sources.native_sampler import (
+    Membership,
+    NativeStackNames,
+    SharedSampler,
+    batches,
+)
 from pyprof_agent.sources.stack_counters import COUNTERS, NATIVE_THREADS, SAMPLER, UNSAMPLED
 from pyprof_agent.sources.thread_clock import green_threads, name_of, native_id_of
 
@@ -99,19 +104,18 @@ class NativeStacks:
         self, names: FrameNames, *, hz: float, max_cpu: float, max_frames: int, look_back: int
     ) -> None:
         self._names = NativeStackNames(names)
-        self._settings = {
+        settings = {
             "stack_hz": hz,
             "stack_max_cpu": max_cpu,
             "max_frames": max_frames,
             "look_back": look_back,
         }
-        self._started = False
-        self._starts = 0
+        self._part = Membership(_sampler, settings)
 
     @property
     def generation(self) -> int:
         """Another number once the counters have begun anew."""
-        return self._starts + _sampler.epoch
+        return self._part.begun + _sampler.epoch
 
     def start(self) -> None:
         """Start the sampler, or join in where it runs. Does nothing if this engine runs.
@@ -120,18 +124,11 @@ class NativeStacks:
 
         Raises ConfigError if it cannot run.
         """
-        with _sampler.lock:
-            if not self._started:
-                _sampler.join(self._settings, self._launch)
-                self._started = True
-                self._starts += 1
+        self._part.begin(self._launch)
 
     def stop(self) -> None:
         """Stop the sampler unless another agent uses it. Does nothing if this does not run."""
-        with _sampler.lock:
-            if self._started:
-                self._started = False
-                _sampler.leave(core.stack_stop)
+        self._part.end(core.stack_stop)
 
     def snapshot(self) -> Profile:
         """All that was counted since the sampler's start.
@@ -206,7 +203,7 @@ class NativeStacks:
 
     def _profile(self, moment: int) -> Profile:
         with _sampler.lock:
-            if not self._started:
+            if not self._part.held:
                 raise NotRunningError("the native stack engine is not running")
             known = self._names.known(_sampler.epoch)
             try:
