@@ -33,6 +33,10 @@
 /* Where generators are resumed all the time on CPython 3.11 every other attempt fails. */
 #define ATTEMPTS 16
 
+/* A thread that has burned less since the last look has hardly lost its CPU to us: to ask the kernel
+   takes 10 us, and threads that wait for the GIL wake up for less every 5 ms. */
+#define RAN_LONG_NS 100000
+
 /* A list of threads that goes on for longer is taken for torn. */
 #define MAX_THREADS 100000u
 
@@ -303,6 +307,7 @@ static void
 look_at(struct sampled *sampled, uint64_t clock)
 {
     bool moved = clock > sampled->clock;
+    bool ran_long = clock > sampled->clock + RAN_LONG_NS;
     burn(sampled, clock);
     bool running = false;
     if (moved || sampled->node == STACK_NONE) {
@@ -314,7 +319,7 @@ look_at(struct sampled *sampled, uint64_t clock)
         }
         running = after > clock;
         burn(sampled, after);
-        if (!running && moved) {
+        if (!running && ran_long) {
             running = waits_for_our_cpu(sampled->native_id);
         }
         sampled->node = node;
