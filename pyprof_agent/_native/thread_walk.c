@@ -200,6 +200,7 @@ describe(struct walk *walk, struct walk_frame *frame, struct _PyInterpreterFrame
         return false;
     }
     if (frames_is_shim(header)) {
+        frame->from_c = true; /* it stands for a call from C */
         return true;
     }
     frame->generator = header->owner == FRAME_OWNED_BY_GENERATOR;

@@ -311,3 +311,22 @@ def test_forks_threads_and_starts_in_rounds_leave_nothing_behind() -> None:
     print("done")
     """
     assert run_python(code).stdout == "done\n"
+
+
+def test_functions_that_c_calls_have_their_callers(stacks: NativeStacks) -> None:
+    def key(number: int) -> int:
+        burn(0.05)
+        return number
+
+    def sort() -> None:
+        sorted(range(6), key=key)
+
+    sort()
+    profile = cpu(stacks)
+    chains = [
+        [frame.function.rpartition(".")[2] for frame in sample.stack] for sample in profile.samples
+    ]
+    in_key = [names for names in chains if "key" in names]
+    assert in_key
+    assert all("sort" in names for names in in_key)
+    assert of_function(profile, "key")[1] > 0.2e9
