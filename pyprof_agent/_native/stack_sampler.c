@@ -190,6 +190,17 @@ add_thread(const PyThreadState *state, const PyThreadState *copy, int64_t now)
     if (sampled.native_id == 0 || !find_clock(&sampled, copy->next == NULL)) {
         return NULL; /* it is only beginning, or over */
     }
+    /* On 3.11 a thread that is only beginning has the number of the one that made it. */
+    for (uint32_t i = 0; i < sampler.count; i++) {
+        struct sampled *other = &sampler.threads[i];
+        if (other->native_id == sampled.native_id && (other->listed || other->id < sampled.id)) {
+            if (other->id > sampled.id) {
+                *other = sampled;
+                return other;
+            }
+            return NULL;
+        }
+    }
     sampler.threads[sampler.count] = sampled;
     return &sampler.threads[sampler.count++];
 }

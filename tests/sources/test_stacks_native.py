@@ -330,3 +330,24 @@ def test_functions_that_c_calls_have_their_callers(stacks: NativeStacks) -> None
     assert in_key
     assert all("sort" in names for names in in_key)
     assert of_function(profile, "key")[1] > 0.2e9
+
+
+def test_a_thread_that_begins_is_not_taken_for_the_one_that_made_it() -> None:
+    stacks = engine(hz=1000)
+    begin = time.process_time()
+    stacks.start()
+    stop = threading.Event()
+    threads = [threading.Thread(target=stop.wait) for _ in range(300)]
+    for thread in threads:
+        thread.start()
+        burn(0.002)
+    profile = cpu(stacks)
+    used = time.process_time() - begin
+    stacks.stop()
+    stop.set()
+    for thread in threads:
+        thread.join()
+    total = sum(sample.values[1] for sample in profile.samples) / 1e9
+    assert total == pytest.approx(used, abs=0.03)
+    waiting = of_function(profile, "wait")[1]
+    assert waiting < 0.2e9
