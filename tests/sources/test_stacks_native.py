@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import sys
 import threading
 import time
@@ -351,3 +352,30 @@ def test_a_thread_that_begins_is_not_taken_for_the_one_that_made_it() -> None:
     assert total == pytest.approx(used, abs=0.03)
     waiting = of_function(profile, "wait")[1]
     assert waiting < 0.2e9
+
+
+# A filter for seccomp(2): load the number of the system call; that of process_vm_readv ends the
+# process, or fails; all others are allowed.
+FILTER = """
+import ctypes, platform, struct, sys
+number = {"x86_64": 310, "aarch64": 270}[platform.machine()]
+action = {"kill": 0x80000000, "refuse": 0x00050001}[sys.argv[1]]
+steps = [(0x20, 0, 0, 0), (0x15, 0, 1, number), (0x06, 0, 0, action), (0x06, 0, 0, 0x7fff0000)]
+code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
+program = struct.pack("HxxxxxxQ", len(steps), ctypes.addressof(code))
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, program, 0, 0) == 0
+import pyprof_agent
+agent = pyprof_agent.start(heap=False)
+print(agent.engines["stacks"], agent.fallbacks["stacks"])
+"""
+
+
+@pytest.mark.skipif(
+    platform.machine() not in ("x86_64", "aarch64"), reason="the number of the system call"
+)
+@pytest.mark.parametrize("action", ["kill", "refuse"])
+def test_a_filter_of_system_calls_does_not_end_the_program(action: str) -> None:
+    assert run_python(FILTER, action).stdout == (
+        "python the system's filter forbids process_vm_readv\n"
+    )
