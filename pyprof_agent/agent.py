@@ -241,9 +241,13 @@ class Agent:
         time.sleep(seconds)
         return window.end()
 
-    async def capture_async(self, name: str, seconds: float | None = None) -> Profile:
+    async def capture_async(
+        self, name: str, seconds: float | None = None, *, last: float | None = None
+    ) -> Profile:
         """`capture` for an asyncio program: neither waiting nor collecting blocks the loop."""
         self._tasks.watch(asyncio.get_running_loop())
+        if last is not None:
+            return await self.offload(self.capture, name, seconds, last=last)
         if seconds is None:
             return await self.offload(self._since_start, name)
         _check_seconds(seconds)

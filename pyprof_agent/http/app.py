@@ -64,7 +64,9 @@ class Backend(Protocol):
     def sample_types(self, name: str) -> tuple[str, ...]: ...
     def stats(self) -> Mapping[str, Mapping[str, float]]: ...
     def symbols(self) -> Mapping[int, str]: ...
-    async def capture_async(self, name: str, seconds: float | None = None) -> Profile: ...
+    async def capture_async(
+        self, name: str, seconds: float | None = None, *, last: float | None = None
+    ) -> Profile: ...
     async def each_thread_and_task(self) -> Profile: ...
     async def offload(
         self, function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs
@@ -144,6 +146,9 @@ class _Endpoints:
             raise UnknownProfileError(name)
         params = window.parameters(query_of(request.scope))
         wanted = rendering(params, request.headers, name, backend.sample_types(name))
+        last = window.last_seconds(params, supported=name in WINDOWED)
+        if last is not None:
+            return await self._past(backend, name, last, wanted, request)
         if name in WINDOWED:
             seconds = window.profile_seconds(params, self._longest)
             return await self._window(backend, name, name, seconds, wanted, request)
@@ -168,6 +173,19 @@ class _Endpoints:
         with self._captures.hold(seconds):
             content = await window.until_gone(request.receive, collect(), self._server_end.near())
         return wanted.answer(content or b"", filename)
+
+    async def _past(
+        self, backend: Backend, name: str, last: int, wanted: Rendering, request: Request
+    ) -> Response:
+        content = b""
+        if request.method != "HEAD":
+            with self._captures.hold(1):
+                try:
+                    profile = await backend.capture_async(name, last=last)
+                except ValueError as error:
+                    raise window.BadParameterError(str(error)) from None
+                content = await backend.offload(wanted.encode, profile)
+        return wanted.answer(content, name)
 
     async def _snapshot(
         self,

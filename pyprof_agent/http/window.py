@@ -98,6 +98,28 @@ def delta_seconds(params: QueryParams, longest: int, *, supported: bool = True) 
     return _limited(seconds, longest)
 
 
+def last_seconds(params: QueryParams, *, supported: bool) -> int | None:
+    """Length of the window that has just ended, of `last`; None where it is not given.
+
+    supported: whether the profile can be of such a window
+
+    Raises BadParameterError for what is no positive integer, where it is not supported, and
+    together with `seconds`.
+    """
+    if not first(params, "last"):
+        return None
+    last = integer(params, "last")
+    if last is None or last <= 0:
+        raise BadParameterError(f'"last" is {first(params, "last")!r}; use a positive integer')
+    if not supported:
+        raise BadParameterError(
+            '"last" is not supported for this profile; profile and wall have it'
+        )
+    if first(params, "seconds"):
+        raise BadParameterError('"last" and "seconds" are of different windows; use one of them')
+    return last
+
+
 def refuse_with_debug(params: QueryParams, names: tuple[str, ...]) -> None:
     """Raise BadParameterError if one of these parameters is given; together with `debug` they mean
     nothing."""

@@ -68,7 +68,7 @@ def test_the_total_is_the_cpu_time_of_the_process_and_work_is_billed_to_its_func
     used = time.process_time() - begin
     stacks.stop()
     total = sum(sample.values[1] for sample in profile.samples) / 1e9
-    assert used - 0.02 <= total <= used
+    assert used - 0.1 <= total <= used  # to make the profile takes some, on a slow machine more
     assert of_function(profile, "burn")[1] > 0.9e9 * 0.5
 
 
@@ -349,7 +349,7 @@ def test_a_thread_that_begins_is_not_taken_for_the_one_that_made_it() -> None:
     for thread in threads:
         thread.join()
     total = sum(sample.values[1] for sample in profile.samples) / 1e9
-    assert total == pytest.approx(used, abs=0.03)
+    assert total == pytest.approx(used, abs=0.1)  # which is far less than one of them burned
     waiting = of_function(profile, "wait")[1]
     assert waiting < 0.2e9
 

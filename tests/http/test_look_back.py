@@ -1,0 +1,72 @@
+"""`last=`: profiles of what has already happened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from starlette.testclient import TestClient
+
+from pyprof_agent import Agent, Config, make_asgi_app
+from pyprof_agent.formats.pprof import decode
+from pyprof_agent.sources import stacks_native
+
+
+def client_of(agent: Agent) -> TestClient:
+    return TestClient(
+        make_asgi_app(agent), base_url="http://localhost", client=("127.0.0.1", 50000)
+    )
+
+
+@pytest.fixture
+def agent() -> Iterator[Agent]:
+    agent = Agent(Config(heap=False, look_back=30))
+    agent.start()
+    yield agent
+    agent.stop()
+
+
+needs_native = pytest.mark.skipif(
+    bool(stacks_native.unusable()), reason=stacks_native.unusable() or "-"
+)
+
+
+@needs_native
+@pytest.mark.parametrize(("name", "kind"), [("profile", "cpu"), ("cpu", "cpu"), ("wall", "wall")])
+def test_it_answers_at_once_with_what_has_happened(agent: Agent, name: str, kind: str) -> None:
+    sum(range(5_000_000))
+    answer = client_of(agent).get(f"/{name}?last=20")
+    assert answer.status_code == 200
+    profile = decode(answer.content)
+    assert profile.sample_types[1].type == kind
+    assert profile.total(kind) > 0
+    assert 0 < profile.duration_nanos < 10e9
+    assert client_of(agent).head(f"/{name}?last=20").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("profile?last=0", "\"last\" is '0'; use a positive integer"),
+        ("profile?last=ten", "\"last\" is 'ten'; use a positive integer"),
+        ("profile?last=31", "last is 31; use a positive number up to look_back, which is 30"),
+        ("profile?last=5&seconds=5", '"last" and "seconds" are of different windows'),
+        ("goroutine?last=5", '"last" is not supported for this profile'),
+    ],
+)
+def test_what_cannot_be_used_is_refused_with_the_reason(
+    agent: Agent, query: str, message: str
+) -> None:
+    answer = client_of(agent).get(f"/{query}")
+    assert answer.status_code == 400
+    assert message in answer.text
+    assert answer.headers["x-go-pprof"] == "1"
+
+
+def test_an_engine_that_keeps_nothing_says_so() -> None:
+    agent = Agent(Config(heap=False, stack_engine="python"))
+    agent.start()
+    answer = client_of(agent).get("/wall?last=5")
+    agent.stop()
+    assert answer.status_code == 500
+    assert "wall cannot look back" in answer.text
