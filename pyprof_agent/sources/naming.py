@@ -101,9 +101,14 @@ class FrameNames:
         if name is None:
             if len(sys.modules) != self._modules_seen:
                 self._index_modules()
-            name = self._modules.get(path) or _module_from_path(path)
+            name = self._modules.get(path) or self._main(path) or _module_from_path(path)
             self._modules[path] = name
         return name
+
+    def _main(self, path: str) -> str | None:
+        # It is there before it has a file: its coming changes no number of modules.
+        file = _module_file(sys.modules.get("__main__"))
+        return "__main__" if file is not None and self._path(file) == path else None
 
     def _index_modules(self) -> None:
         # These come before what is known: a file seen while its module was being imported

@@ -14,7 +14,10 @@ from pyprof_agent.sources import stacks_native
 
 def client_of(agent: Agent) -> TestClient:
     return TestClient(
-        make_asgi_app(agent), base_url="http://localhost", client=("127.0.0.1", 50000)
+        make_asgi_app(agent),
+        base_url="http://localhost",
+        client=("127.0.0.1", 50000),
+        headers={"accept-encoding": "gzip"},
     )
 
 

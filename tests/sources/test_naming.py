@@ -725,3 +725,14 @@ def test_naming_leaves_the_filters_of_warnings_alone(folder: Path) -> None:
     before = warnings.filters
     assert FrameNames().of_line(str(path), 2).function.endswith("add")
     assert warnings.filters is before
+
+
+def test_a_main_module_that_gets_its_file_later_is_named_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    names = FrameNames()
+    names.of_code(test_a_main_module_that_gets_its_file_later_is_named_so.__code__, 0)
+    script = tmp_path / "script.py"
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(script))
+    code = compile("pass", str(script), "exec")
+    assert names.of_code(code, 0).function == "__main__.<module>"
