@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from importlib.machinery import SourceFileLoader
 from types import CodeType, ModuleType
 
 from pyprof_agent.profile import Frame
@@ -106,8 +107,12 @@ class FrameNames:
         return name
 
     def _main(self, path: str) -> str | None:
-        # It is there before it has a file: its coming changes no number of modules.
-        file = _module_file(sys.modules.get("__main__"))
+        # It is there before it has a file, and may have none any more when the program ends.
+        main = sys.modules.get("__main__")
+        file = _module_file(main)
+        if file is None and isinstance(main, ModuleType):
+            loader = namespace(main).get("__loader__")
+            file = loader.path if isinstance(loader, SourceFileLoader) else None
         return "__main__" if file is not None and self._path(file) == path else None
 
     def _index_modules(self) -> None:

@@ -6,6 +6,7 @@ import dis
 import importlib
 import importlib._bootstrap
 import importlib._bootstrap_external
+import importlib.machinery
 import importlib.util
 import math
 import os
@@ -734,5 +735,18 @@ def test_a_main_module_that_gets_its_file_later_is_named_so(
     names.of_code(test_a_main_module_that_gets_its_file_later_is_named_so.__code__, 0)
     script = tmp_path / "script.py"
     monkeypatch.setattr(sys.modules["__main__"], "__file__", str(script))
+    code = compile("pass", str(script), "exec")
+    assert names.of_code(code, 0).function == "__main__.<module>"
+
+
+def test_a_main_module_that_has_its_file_no_more_is_known_by_its_loader(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    names = FrameNames()
+    script = tmp_path / "script.py"
+    main = sys.modules["__main__"]
+    monkeypatch.delattr(main, "__file__", raising=False)
+    loader = importlib.machinery.SourceFileLoader("__main__", str(script))
+    monkeypatch.setattr(main, "__loader__", loader)
     code = compile("pass", str(script), "exec")
     assert names.of_code(code, 0).function == "__main__.<module>"
