@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from types import CodeType, FrameType
 
@@ -15,11 +15,12 @@ try:
 except ImportError as error:
     _import_error = str(error)
 
-__all__ = ["core", "unusable"]
+__all__ = ["core", "reads_stacks_right", "unusable"]
 
 OLDEST, NEWEST = (3, 11), (3, 15)
 
 _Position = tuple[CodeType, int]
+_Reader = Callable[[int], list[_Position]]
 
 
 @cache
@@ -43,29 +44,35 @@ def unusable() -> str:
         )
     if _import_error:
         return f"it cannot be imported: {_import_error}"
-    if not _reads_stacks_right():
+    if not reads_stacks_right(core.own_stack):
         return "it does not read stacks right on this build of CPython"
     return ""
 
 
-def _reads_stacks_right() -> bool:
-    """Whether the extension sees what CPython shows: in calls, generators and comprehensions."""
-    pairs = [_both(), _nested(5), *_generated(), *(lambda: [_both()])()]
+def reads_stacks_right(read: _Reader, depth: int = 5) -> bool:
+    """Whether a reader sees what CPython shows: in calls, generators and comprehensions.
+
+    read: gives the frames of the calling thread, leaf first, at most as many as it is told
+    depth: of nested calls
+
+    Raises RecursionError where there is no room for so many.
+    """
+    pairs = [_both(read), _nested(read, depth), *_generated(read), *(lambda: [_both(read)])()]
     return all(seen == shown for seen, shown in pairs)
 
 
-def _nested(depth: int) -> tuple[list[_Position], list[_Position]]:
-    return _both() if depth == 0 else _nested(depth - 1)
+def _nested(read: _Reader, depth: int) -> tuple[list[_Position], list[_Position]]:
+    return _both(read) if depth == 0 else _nested(read, depth - 1)
 
 
-def _generated() -> Iterator[tuple[list[_Position], list[_Position]]]:
-    yield _both()
-    yield from (_both() for _ in range(2))
+def _generated(read: _Reader) -> Iterator[tuple[list[_Position], list[_Position]]]:
+    yield _both(read)
+    yield from (_both(read) for _ in range(2))
 
 
-def _both() -> tuple[list[_Position], list[_Position]]:
+def _both(read: _Reader) -> tuple[list[_Position], list[_Position]]:
     # The caller's frames: this one's position moves between the two calls.
-    seen = core.own_stack(core.MAX_FRAMES)[1:]
+    seen = read(core.MAX_FRAMES)[1:]
     frame: FrameType | None = sys._getframe(1)
     shown: list[_Position] = []
     while frame is not None and len(shown) < core.MAX_FRAMES - 1:

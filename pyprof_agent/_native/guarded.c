@@ -44,11 +44,11 @@ guarded_copy(const void *from, void *to, size_t bytes)
 }
 
 static int
-try_once(void *result)
+try_once(void *right)
 {
     static const int known = 42;
     int copy = 0;
-    *(int *)result = guarded_copy(&known, &copy, sizeof copy) && copy == known;
+    *(bool *)right = guarded_copy(&known, &copy, sizeof copy) && copy == known;
     return 0;
 }
 
@@ -65,13 +65,13 @@ survives(void)
     if (stack == NULL) {
         return false;
     }
-    int result = 0;
+    bool right = false;
     int status = 0;
     sigset_t all;
     sigset_t before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before); /* no handler of the program's runs in there */
-    pid_t process = clone(try_once, stack + TRIAL_STACK_BYTES, CLONE_VM | CLONE_VFORK, &result);
+    pid_t process = clone(try_once, stack + TRIAL_STACK_BYTES, CLONE_VM | CLONE_VFORK, &right);
     pid_t ended = -1;
     if (process > 0) {
         do {
@@ -80,21 +80,22 @@ survives(void)
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     free(stack);
-    return ended == process && process > 0 && WIFEXITED(status) && result;
+    return ended == process && process > 0 && WIFEXITED(status) && right;
 }
 
 const char *
 guarded_problem(void)
 {
-    static const int known = 42;
-    int copy = 0;
     if (!survives()) {
         return "the system's filter forbids process_vm_readv";
     }
-    if (!guarded_copy(&known, &copy, sizeof copy) || copy != known) {
+    bool right = false;
+    try_once(&right);
+    if (!right) {
         return "the system forbids process_vm_readv";
     }
-    if (guarded_copy((const void *)8, &copy, sizeof copy)) {
+    char byte;
+    if (guarded_copy((const void *)8, &byte, 1)) {
         return "process_vm_readv reads what is not there";
     }
     return NULL;

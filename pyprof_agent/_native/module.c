@@ -94,33 +94,6 @@ heap_stats(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
 }
 
 static PyObject *
-own_stack(PyObject *Py_UNUSED(module), PyObject *arg)
-{
-    long limit = PyLong_AsLong(arg);
-    if (limit == -1 && PyErr_Occurred()) {
-        return NULL;
-    }
-    struct position positions[HEAP_MAX_FRAMES];
-    if (limit < 1 || limit > HEAP_MAX_FRAMES) {
-        return PyErr_Format(PyExc_ValueError, "the limit is %ld; use 1 to %d", limit,
-                            HEAP_MAX_FRAMES);
-    }
-    bool cut;
-    int count = frames_collect(frames_own_thread(), positions, (int)limit, &cut);
-    PyObject *list = PyList_New(count);
-    for (int i = 0; list != NULL && i < count; i++) {
-        PyObject *pair = Py_BuildValue("(Oi)", positions[i].code, (int)positions[i].instruction);
-        if (pair == NULL) {
-            Py_CLEAR(list);
-        }
-        else {
-            PyList_SET_ITEM(list, i, pair);
-        }
-    }
-    return list;
-}
-
-static PyObject *
 stack_start(PyObject *Py_UNUSED(module), PyObject *args)
 {
     struct stack_settings settings;
@@ -241,39 +214,57 @@ stack_stats(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
         "slowed", cost.slowed ? Py_True : Py_False);
 }
 
-/* Where a frame of the calling thread is, as own_stack has it; None for one that is not shown. */
 static PyObject *
-show(const struct walk_frame *frame)
+stack_problem(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
 {
-    if (frame->part != WALK_SHOWN) {
-        Py_RETURN_NONE;
+    const char *problem = guarded_problem();
+    return PyUnicode_FromString(problem == NULL ? "" : problem);
+}
+
+/* The frames of the calling thread, as `collect` finds them: at most as many as `arg` says. */
+static PyObject *
+list_own_stack(PyObject *arg, int (*collect)(struct position *positions, int limit))
+{
+    long limit = PyLong_AsLong(arg);
+    if (limit == -1 && PyErr_Occurred()) {
+        return NULL;
     }
-    return Py_BuildValue("(Oi)", frame->code, (int)frame->instruction);
+    struct position positions[HEAP_MAX_FRAMES];
+    if (limit < 1 || limit > HEAP_MAX_FRAMES) {
+        return PyErr_Format(PyExc_ValueError, "the limit is %ld; use 1 to %d", limit,
+                            HEAP_MAX_FRAMES);
+    }
+    int count = collect(positions, (int)limit);
+    PyObject *list = PyList_New(count);
+    for (int i = 0; list != NULL && i < count; i++) {
+        PyObject *pair = Py_BuildValue("(Oi)", positions[i].code, (int)positions[i].instruction);
+        if (pair == NULL) {
+            Py_CLEAR(list);
+        }
+        else {
+            PyList_SET_ITEM(list, i, pair);
+        }
+    }
+    return list;
+}
+
+static int
+collect_own(struct position *positions, int limit)
+{
+    bool cut;
+    return frames_collect(frames_own_thread(), positions, limit, &cut);
 }
 
 static PyObject *
-own_stack_walked(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
+own_stack(PyObject *Py_UNUSED(module), PyObject *arg)
 {
-    const char *problem = guarded_problem();
-    if (problem != NULL) {
-        PyErr_SetString(PyExc_OSError, problem);
-        return NULL;
-    }
-    struct walk walk;
-    if (!walk_init(&walk, STACK_MAX_FRAMES)) {
-        return PyErr_NoMemory();
-    }
-    int count = stack_sampler_try(&walk);
-    PyObject *list = PyList_New(0);
-    for (int i = 0; list != NULL && i < count; i++) {
-        PyObject *pair = show(&walk.frames[i]);
-        if (pair == NULL || (pair != Py_None && PyList_Append(list, pair) < 0)) {
-            Py_CLEAR(list);
-        }
-        Py_XDECREF(pair);
-    }
-    walk_free(&walk);
-    return list;
+    return list_own_stack(arg, collect_own);
+}
+
+static PyObject *
+own_stack_walked(PyObject *Py_UNUSED(module), PyObject *arg)
+{
+    return list_own_stack(arg, stack_sampler_own);
 }
 
 static PyMethodDef methods[] = {
@@ -283,6 +274,7 @@ static PyMethodDef methods[] = {
     {"heap_snapshot", heap_snapshot, METH_VARARGS, NULL},
     {"heap_compact", heap_compact, METH_NOARGS, NULL},
     {"heap_stats", heap_stats, METH_NOARGS, NULL},
+    {"stack_problem", stack_problem, METH_NOARGS, NULL},
     {"stack_start", stack_start, METH_VARARGS, NULL},
     {"stack_stop", stack_stop, METH_NOARGS, NULL},
     {"stack_pause", stack_pause, METH_NOARGS, NULL},
@@ -294,7 +286,7 @@ static PyMethodDef methods[] = {
     {"snapshot_values", snapshot_values, METH_VARARGS, NULL},
     {"snapshot_threads", snapshot_threads, METH_VARARGS, NULL},
     {"own_stack", own_stack, METH_O, NULL},
-    {"own_stack_walked", own_stack_walked, METH_NOARGS, NULL},
+    {"own_stack_walked", own_stack_walked, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };
 

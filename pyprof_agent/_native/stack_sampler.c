@@ -33,6 +33,9 @@
 /* Where generators are resumed all the time on CPython 3.11 every other attempt fails. */
 #define ATTEMPTS 16
 
+/* Frames to make room for, to have so many of functions: between these are the interpreter's own. */
+#define WALK_ROOM(frames) ((frames) * 2 + 16)
+
 /* A thread that has burned less since the last look has hardly lost its CPU to us: to ask the kernel
    takes 10 us, and threads that wait for the GIL wake up for less every 5 ms. */
 #define RAN_LONG_NS 100000
@@ -566,7 +569,7 @@ stack_sampler_start(const struct stack_settings *settings)
     }
     int64_t now = monotonic();
     struct walk walk;
-    if (!walk_init(&walk, settings->max_frames * 2 + 16)) {
+    if (!walk_init(&walk, WALK_ROOM(settings->max_frames))) {
         return "there is no memory";
     }
     if (!stack_book_open(settings->max_frames, settings->look_back_seconds, now)) {
@@ -647,16 +650,25 @@ stack_sampler_copy(struct stack_snapshot *snapshot)
 }
 
 int
-stack_sampler_try(struct walk *walk)
+stack_sampler_own(struct position *positions, int limit)
 {
     const PyThreadState *own = PyThreadState_Get();
     struct walk_memory memory = {0};
-    struct code_table codes;
-    bool whole = code_table_init(&codes, STACK_MAX_CODES)
-                 && walk_copy(walk, own, own->id, &memory) == WALK_WHOLE
-                 && walk_frames(walk, &codes, 0) == WALK_WHOLE;
+    struct walk walk;
+    struct code_table codes = {0};
+    bool whole = walk_init(&walk, WALK_ROOM(limit)) && code_table_init(&codes, STACK_MAX_CODES)
+                 && walk_copy(&walk, own, own->id, &memory) == WALK_WHOLE
+                 && walk_frames(&walk, &codes, 0) == WALK_WHOLE;
+    int count = 0;
+    for (int i = 0; whole && i < walk.count && count < limit; i++) {
+        if (walk.frames[i].part == WALK_SHOWN) {
+            positions[count++] =
+                (struct position){walk.frames[i].code, walk.frames[i].instruction};
+        }
+    }
     code_table_free(&codes);
-    return whole ? walk->count : -1;
+    walk_free(&walk);
+    return count;
 }
 
 struct stack_cost

@@ -25,9 +25,9 @@ const char *stack_sampler_resume(void);
 /* A copy of what was counted up to now. */
 bool stack_sampler_copy(struct stack_snapshot *snapshot);
 
-/* The frames of the calling thread, read as those of others are: to see whether it works. At most
-   `walk`'s capacity of them; their number, or -1 if they cannot be read. */
-int stack_sampler_try(struct walk *walk);
+/* The frames of the calling thread, leaf first, at most `limit`, read as those of others are: to see
+   whether it works. Their number; 0 if they cannot be read. */
+int stack_sampler_own(struct position *positions, int limit);
 
 struct stack_cost {
     uint64_t cpu;    /* ns that the sampling thread has burned */

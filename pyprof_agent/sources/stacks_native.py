@@ -6,13 +6,11 @@ There is one in the process. Agents that want the same of it share it.
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import time
-from itertools import repeat
-from types import CodeType, FrameType
 from typing import TYPE_CHECKING, NamedTuple
 
+from pyprof_agent._native import reads_stacks_right
 from pyprof_agent._native import unusable as extension_unusable
 from pyprof_agent.errors import CaptureError, NotRunningError
 from pyprof_agent.profile import Label, Profile, Sample, ValueType, merge
@@ -32,6 +30,9 @@ if TYPE_CHECKING:
     from pyprof_agent._native._core import Snapshot
 
 DEFAULT_HZ = 100.0
+
+SEVERAL_CHUNKS = 300
+"""Nested calls whose frames are in more than one chunk of CPython's data stack, of 16 KiB each."""
 
 _Labels = tuple[Label, ...]
 
@@ -78,11 +79,14 @@ def unusable() -> str:
     module = green_threads()
     if module:
         return f"the threads of this program are those of {module}"
+    problem = core.stack_problem()
+    if problem:
+        return problem
     try:
-        whole = all(walked == shown for walked, shown in (_both(), _nested(300), *_generated()))
-    except OSError as error:
-        return str(error)
-    return "" if whole else "it does not read other threads' stacks right on this build of CPython"
+        right = reads_stacks_right(core.own_stack_walked, SEVERAL_CHUNKS)
+    except RecursionError:
+        return "it cannot be tried in so deep a recursion; start the agent before that"
+    return "" if right else "it does not read other threads' stacks right on this build of CPython"
 
 
 class NativeStacks:
@@ -281,25 +285,3 @@ def _labels_of(each: _Thread) -> _Labels:
         return _ENDED_LABELS
     labels = (Label("thread", name_of(thread)), Label("thread_id", each.native_id))
     return _labels.setdefault(each.number, labels)
-
-
-_Position = tuple[CodeType, int]
-
-
-def _nested(depth: int) -> tuple[list[_Position], list[_Position]]:
-    return _both() if depth == 0 else _nested(depth - 1)
-
-
-def _generated() -> list[tuple[list[_Position], list[_Position]]]:
-    return [pair for _ in repeat(None, 2) for pair in (_both() for _ in range(2))]
-
-
-def _both() -> tuple[list[_Position], list[_Position]]:
-    # The caller's frames: this one's position moves between the two calls.
-    walked = core.own_stack_walked()[1:]
-    frame: FrameType | None = sys._getframe(1)
-    shown: list[_Position] = []
-    while frame is not None and len(shown) < len(walked):
-        shown.append((frame.f_code, frame.f_lasti))
-        frame = frame.f_back
-    return walked, shown

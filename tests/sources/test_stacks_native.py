@@ -7,7 +7,8 @@ import platform
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from types import CodeType
 
 import pytest
 
@@ -19,6 +20,9 @@ from pyprof_agent.sources.native_sampler import UNREADABLE
 from pyprof_agent.sources.stack_counters import cpu_profile, wall_profile
 from pyprof_agent.sources.stacks_native import NativeStacks
 from tests.support import run_python
+
+if not stacks_native.unusable():
+    from pyprof_agent._native import core
 
 pytestmark = pytest.mark.skipif(
     bool(stacks_native.unusable()), reason=stacks_native.unusable() or "-"
@@ -379,3 +383,18 @@ def test_a_filter_of_system_calls_does_not_end_the_program(action: str) -> None:
     assert run_python(FILTER, action).stdout == (
         "python the system's filter forbids process_vm_readv\n"
     )
+
+
+@pytest.mark.parametrize("read", [lambda limit: [], lambda limit: core.own_stack(limit)[:2]])
+def test_an_engine_that_reads_too_little_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, read: Callable[[int], list[tuple[CodeType, int]]]
+) -> None:
+    monkeypatch.setattr(core, "own_stack_walked", read)
+    assert "does not read" in stacks_native.unusable()
+
+
+def test_an_agent_may_be_made_deep_in_a_recursion() -> None:
+    def made_at(depth: int) -> str:
+        return made_at(depth - 1) if depth else stacks_native.unusable()
+
+    assert "so deep a recursion" in made_at(sys.getrecursionlimit() - 150)
