@@ -54,13 +54,6 @@ heap_book_unlock_in_child(void)
     pthread_mutex_unlock(&lock);
 }
 
-static uint32_t
-marker_node(uint32_t parent, enum stack_marker marker)
-{
-    bool made;
-    return stack_table_intern(&book.stacks, parent, NULL, (int32_t)marker, &made);
-}
-
 static void
 clear_filter(void)
 {
@@ -91,7 +84,7 @@ heap_book_open(double mean, int max_frames)
         book.run++;
         book.mean = mean;
         book.max_frames = max_frames;
-        book.overflow_node = marker_node(STACK_ROOT, MARKER_OVERFLOW);
+        book.overflow_node = stack_table_marker(&book.stacks, MARKER_OVERFLOW);
     }
     else {
         release();
@@ -122,14 +115,14 @@ own_node(void)
 {
     const PyThreadState *thread = frames_own_thread();
     if (thread == NULL) {
-        return marker_node(STACK_ROOT, MARKER_NO_GIL);
+        return stack_table_marker(&book.stacks, MARKER_NO_GIL);
     }
     bool cut;
     int count = frames_collect(thread, book.positions, book.max_frames, &cut);
     if (count == 0) {
-        return marker_node(STACK_ROOT, MARKER_NO_FRAME);
+        return stack_table_marker(&book.stacks, MARKER_NO_FRAME);
     }
-    uint32_t node = cut ? marker_node(STACK_ROOT, MARKER_CUT) : STACK_ROOT;
+    uint32_t node = cut ? stack_table_marker(&book.stacks, MARKER_CUT) : STACK_ROOT;
     while (count > 0 && node != STACK_NONE) {
         const struct position *position = &book.positions[--count];
         bool made;
@@ -382,9 +375,7 @@ move_node(struct compaction *to, uint32_t node)
 static bool
 move_buckets(struct compaction *to)
 {
-    bool made;
-    struct heap_bucket overflow = {
-        .node = stack_table_intern(&to->stacks, STACK_ROOT, NULL, MARKER_OVERFLOW, &made)};
+    struct heap_bucket overflow = {.node = stack_table_marker(&to->stacks, MARKER_OVERFLOW)};
     to->node_of[book.overflow_node] = overflow.node;
     to->bucket_count = 1; /* the overflow's is the first */
     for (uint32_t i = 0; i < book.bucket_count; i++) {

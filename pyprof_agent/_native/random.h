@@ -37,13 +37,19 @@ random_seed(struct random *random)
     errno = error;
 }
 
+/* A number in (0, 1). */
+static inline double
+random_uniform(struct random *random)
+{
+    return ((double)(random_bits(random) >> 11) + 0.5) * 0x1p-53;
+}
+
 /* A gap with this mean. A block of S bytes contains its end with probability 1 - exp(-S / mean):
    the gap is rounded down, and S is whole. */
 static inline int64_t
 random_gap(struct random *random, double mean)
 {
-    double uniform = ((double)(random_bits(random) >> 11) + 0.5) * 0x1p-53; /* in (0, 1) */
-    return (int64_t)(-log(uniform) * mean);
+    return (int64_t)(-log(random_uniform(random)) * mean);
 }
 
 #endif

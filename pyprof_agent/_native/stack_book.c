@@ -77,14 +77,6 @@ release(void)
     book.codes = codes;
 }
 
-/* A node is made for each marker at the beginning: the table may be full when it is needed. */
-static uint32_t
-marker_node(enum stack_marker marker)
-{
-    bool made;
-    return stack_table_intern(&book.stacks, STACK_ROOT, NULL, (int32_t)marker, &made);
-}
-
 bool
 stack_book_open(int max_frames, uint32_t look_back_seconds, int64_t now)
 {
@@ -97,9 +89,10 @@ stack_book_open(int max_frames, uint32_t look_back_seconds, int64_t now)
     book.max_frames = max_frames;
     book.thread_count = STACK_FIRST_THREAD;
     book.started = book.now = book.before = now;
+    /* What stands for others is there from the beginning: the tables may be full when it is needed. */
     for (enum stack_marker marker = MARKER_CUT; book.open && marker <= MARKER_UNREADABLE;
          marker++) {
-        marker_node(marker);
+        stack_table_marker(&book.stacks, marker);
     }
     for (uint32_t number = STACK_THREAD_YOUNG; number < STACK_FIRST_THREAD; number++) {
         book.threads[number].facts = (struct stack_thread){.number = number};
@@ -145,7 +138,7 @@ uint32_t
 stack_book_marker(enum stack_marker marker)
 {
     stack_book_lock();
-    uint32_t node = marker_node(marker);
+    uint32_t node = stack_table_marker(&book.stacks, marker);
     stack_book_unlock();
     return node;
 }
@@ -169,7 +162,7 @@ intern(const struct walk *walk)
 {
     bool cut = walk->cut;
     int count = count_kept(walk, &cut);
-    uint32_t node = cut ? marker_node(MARKER_CUT) : STACK_ROOT;
+    uint32_t node = cut ? stack_table_marker(&book.stacks, MARKER_CUT) : STACK_ROOT;
     while (count-- > 0 && node != STACK_NONE) {
         const struct walk_frame *frame = &walk->frames[count];
         if (frame->part == WALK_SHOWN) {
@@ -179,9 +172,9 @@ intern(const struct walk *walk)
     }
     if (node == STACK_NONE) {
         book.stats.overflowed++;
-        return marker_node(MARKER_OVERFLOW);
+        return stack_table_marker(&book.stacks, MARKER_OVERFLOW);
     }
-    return node == STACK_ROOT ? marker_node(MARKER_NO_FRAME) : node;
+    return node == STACK_ROOT ? stack_table_marker(&book.stacks, MARKER_NO_FRAME) : node;
 }
 
 uint32_t
@@ -259,7 +252,7 @@ row_or_overflow(uint32_t thread, uint32_t node)
     struct row *row = row_of(thread, node);
     if (row == NULL) {
         book.stats.overflowed++;
-        row = row_of(STACK_THREAD_OTHERS, marker_node(MARKER_OVERFLOW));
+        row = row_of(STACK_THREAD_OTHERS, stack_table_marker(&book.stacks, MARKER_OVERFLOW));
     }
     return row;
 }

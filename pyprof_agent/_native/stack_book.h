@@ -15,7 +15,6 @@
 
 /* Threads that are told apart, by number. These stand for several. */
 #define STACK_MAX_THREADS 258u
-#define STACK_THREAD_NONE 0u
 #define STACK_THREAD_YOUNG 1u  /* that have not been there for long, or never were */
 #define STACK_THREAD_OTHERS 2u /* that came when all numbers were given out */
 #define STACK_FIRST_THREAD 3u

@@ -432,9 +432,9 @@ schedule(uint64_t cpu_before)
 {
     double cost = (double)(clock_of(CLOCK_THREAD_CPUTIME_ID) - cpu_before);
     sampler.cost += (cost - sampler.cost) / 10; /* a stack that is new costs more */
-    double uniform = (double)(random_bits(&sampler.random) >> 11) * 0x1p-53;
-    double gap = (0.5 + uniform) / sampler.settings.hz * (double)NS_PER_SECOND;
-    double least = sampler.cost / sampler.settings.max_cpu * (0.5 + uniform);
+    double jitter = 0.5 + random_uniform(&sampler.random);
+    double gap = jitter / sampler.settings.hz * (double)NS_PER_SECOND;
+    double least = jitter * sampler.cost / sampler.settings.max_cpu;
     int64_t now = monotonic();
     sampler.due += (int64_t)gap;
     if (sampler.due < now + (int64_t)least) {

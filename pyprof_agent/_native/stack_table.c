@@ -96,6 +96,13 @@ stack_table_intern(struct stack_table *table, uint32_t parent, void *code, int32
     return id;
 }
 
+uint32_t
+stack_table_marker(struct stack_table *table, enum stack_marker marker)
+{
+    bool made;
+    return stack_table_intern(table, STACK_ROOT, NULL, (int32_t)marker, &made);
+}
+
 size_t
 stack_table_bytes(const struct stack_table *table)
 {

@@ -43,6 +43,9 @@ void stack_table_free(struct stack_table *table);
 uint32_t stack_table_intern(struct stack_table *table, uint32_t parent, void *code,
                             int32_t instruction, bool *made);
 
+/* The node of a marker, below the root. */
+uint32_t stack_table_marker(struct stack_table *table, enum stack_marker marker);
+
 /* Bytes of memory it has. */
 size_t stack_table_bytes(const struct stack_table *table);
 
