@@ -143,25 +143,20 @@ stack_book_marker(enum stack_marker marker)
     return node;
 }
 
-/* The number of frames of a walk, from the leaf on, that make a stack of at most max_frames. */
-static int
-count_kept(const struct walk *walk, bool *cut)
-{
-    int shown = 0;
-    for (int i = 0; i < walk->count; i++) {
-        if (walk->frames[i].part == WALK_SHOWN && shown++ == book.max_frames) {
-            *cut = true;
-            return i;
-        }
-    }
-    return walk->count;
-}
-
 static uint32_t
 intern(const struct walk *walk)
 {
-    bool cut = walk->cut;
-    int count = count_kept(walk, &cut);
+    int shown = 0;
+    int count = 0; /* of the frames, from the leaf on, that make a stack of at most max_frames */
+    for (; count < walk->count; count++) {
+        if (walk->frames[count].part == WALK_SHOWN && shown++ == book.max_frames) {
+            break;
+        }
+    }
+    if (walk->cut && walk->dropped > 0 && shown < book.max_frames) {
+        return STACK_NONE; /* in the place of those there are others, which were not read */
+    }
+    bool cut = walk->cut || count < walk->count;
     uint32_t node = cut ? stack_table_marker(&book.stacks, MARKER_CUT) : STACK_ROOT;
     while (count-- > 0 && node != STACK_NONE) {
         const struct walk_frame *frame = &walk->frames[count];

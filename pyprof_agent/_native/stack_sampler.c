@@ -512,6 +512,8 @@ launch(void)
     return launched ? NULL : "no thread can be started";
 }
 
+/* The GIL is kept: another thread that stops or starts us meanwhile would free what this one still
+   uses. The sampling thread never takes it, and is done after its look. */
 static void
 halt(void)
 {
@@ -523,9 +525,7 @@ halt(void)
     ending = true;
     pthread_cond_signal(&wake);
     pthread_mutex_unlock(&wake_lock);
-    Py_BEGIN_ALLOW_THREADS
     pthread_join(thread, NULL);
-    Py_END_ALLOW_THREADS
     pthread_cond_destroy(&wake);
 }
 

@@ -120,6 +120,7 @@ walk_copy(struct walk *walk, const PyThreadState *thread, uint64_t id, struct wa
     struct thread_copy copy;
     walk->count = 0;
     walk->cut = false;
+    walk->dropped = 0;
     walk->deeper.low = walk->deeper.high = 0;
     for (int attempt = 0; attempt < 4; attempt++) {
         int whole = copy_at_once(walk, thread, memory, &copy);
@@ -268,6 +269,7 @@ drop_left(struct walk *walk)
     while (leaf > 0 && link_holds(&walk->frames[leaf - 1], &walk->frames[leaf])) {
         leaf--;
     }
+    walk->dropped = leaf;
     walk->count -= leaf;
     memmove(walk->frames, walk->frames + leaf, (size_t)walk->count * sizeof *walk->frames);
 }

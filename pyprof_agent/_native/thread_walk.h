@@ -46,6 +46,7 @@ struct walk {
     int count;
     int capacity;
     bool cut;                  /* there were more frames than there is room for */
+    int dropped;               /* frames that had been left by the time they were read */
     struct walk_window top;    /* copied together with the address of the top frame, as are: */
     uintptr_t generators[WALK_GENERATORS];
     struct _PyInterpreterFrame generator_frames[WALK_GENERATORS];
