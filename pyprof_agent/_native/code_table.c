@@ -85,14 +85,19 @@ code_table_get(struct code_table *table, PyObject *code, uint64_t since)
     if (known->code != NULL) {
         return known;
     }
+    if (table->count >= table->limit) {
+        table->refused++;
+        return NULL;
+    }
     PyCodeObject copy; /* of its header */
     struct code_facts facts;
-    if (table->count >= table->limit || destroyed_since(table, code, since)
+    if (destroyed_since(table, code, since)
         || !guarded_copy(code, &copy, FRAMES_CODE_BYTES) || !frames_code_facts(&copy, &facts)) {
         return NULL;
     }
     if (table->count * 2 >= table->slots) {
         if (!grow(table)) {
+            table->refused++;
             return NULL;
         }
         known = &table->codes[slot_of(table, code)];

@@ -19,6 +19,7 @@ struct code_table {
     uint32_t count;
     uint32_t slots; /* a power of two */
     uint32_t limit;
+    uint64_t refused;   /* times that there was no room */
     uint64_t destroyed; /* code objects that died without having been in it */
     const PyObject *last_destroyed[CODES_DESTROYED];
 };

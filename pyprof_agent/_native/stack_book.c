@@ -64,126 +64,6 @@ stack_book_unlock(void)
     pthread_mutex_unlock(&lock);
 }
 
-/* All but the code table, which runs code when it goes. */
-static void
-release(void)
-{
-    stack_table_free(&book.stacks);
-    look_back_free(&book.history);
-    free(book.rows);
-    free(book.index);
-    struct code_table codes = book.codes;
-    memset(&book, 0, sizeof book);
-    book.codes = codes;
-}
-
-bool
-stack_book_open(int max_frames, uint32_t look_back_seconds, int64_t now)
-{
-    stack_book_lock();
-    book.slots = 1024;
-    book.index = calloc(book.slots, sizeof *book.index);
-    book.open = book.index != NULL && stack_table_init(&book.stacks, STACK_MAX_NODES)
-                && code_table_init(&book.codes, STACK_MAX_CODES)
-                && look_back_init(&book.history, look_back_seconds, STACK_MAX_HISTORY, now);
-    book.max_frames = max_frames;
-    book.thread_count = STACK_FIRST_THREAD;
-    book.started = book.now = book.before = now;
-    /* What stands for others is there from the beginning: the tables may be full when it is needed. */
-    for (enum stack_marker marker = MARKER_CUT; book.open && marker <= MARKER_UNREADABLE;
-         marker++) {
-        stack_table_marker(&book.stacks, marker);
-    }
-    for (uint32_t number = STACK_THREAD_YOUNG; number < STACK_FIRST_THREAD; number++) {
-        book.threads[number].facts = (struct stack_thread){.number = number};
-    }
-    bool open = book.open;
-    stack_book_unlock();
-    if (!open) {
-        stack_book_close();
-    }
-    return open;
-}
-
-void
-stack_book_close(void)
-{
-    stack_book_lock();
-    release();
-    struct code_table codes = book.codes;
-    memset(&book.codes, 0, sizeof book.codes);
-    stack_book_unlock();
-    code_table_free(&codes);
-}
-
-bool
-stack_book_code_dying(PyObject *code)
-{
-    stack_book_lock();
-    bool kept = book.open && code_table_dying(&book.codes, code);
-    stack_book_unlock();
-    return kept;
-}
-
-uint64_t
-stack_book_codes_destroyed(void)
-{
-    stack_book_lock();
-    uint64_t destroyed = book.codes.destroyed;
-    stack_book_unlock();
-    return destroyed;
-}
-
-uint32_t
-stack_book_marker(enum stack_marker marker)
-{
-    stack_book_lock();
-    uint32_t node = stack_table_marker(&book.stacks, marker);
-    stack_book_unlock();
-    return node;
-}
-
-static uint32_t
-intern(const struct walk *walk)
-{
-    int shown = 0;
-    int count = 0; /* of the frames, from the leaf on, that make a stack of at most max_frames */
-    for (; count < walk->count; count++) {
-        if (walk->frames[count].part == WALK_SHOWN && shown++ == book.max_frames) {
-            break;
-        }
-    }
-    if (walk->cut && walk->dropped > 0 && shown < book.max_frames) {
-        return STACK_NONE; /* in the place of those there are others, which were not read */
-    }
-    bool cut = walk->cut || count < walk->count;
-    uint32_t node = cut ? stack_table_marker(&book.stacks, MARKER_CUT) : STACK_ROOT;
-    while (count-- > 0 && node != STACK_NONE) {
-        const struct walk_frame *frame = &walk->frames[count];
-        if (frame->part == WALK_SHOWN) {
-            bool made;
-            node = stack_table_intern(&book.stacks, node, frame->code, frame->instruction, &made);
-        }
-    }
-    if (node == STACK_NONE) {
-        book.stats.overflowed++;
-        return stack_table_marker(&book.stacks, MARKER_OVERFLOW);
-    }
-    return node == STACK_ROOT ? stack_table_marker(&book.stacks, MARKER_NO_FRAME) : node;
-}
-
-uint32_t
-stack_book_intern(struct walk *walk, uint64_t codes_destroyed)
-{
-    stack_book_lock();
-    uint32_t node = STACK_NONE;
-    if (walk_frames(walk, &book.codes, codes_destroyed) == WALK_WHOLE) {
-        node = intern(walk);
-    }
-    stack_book_unlock();
-    return node;
-}
-
 static uint32_t
 slot_of(uint32_t thread, uint32_t node)
 {
@@ -240,14 +120,151 @@ row_of(uint32_t thread, uint32_t node)
     return &book.rows[book.index[slot] - 1];
 }
 
-/* The same; without room the row for all that found none. NULL if even that is not to be had. */
+/* The row for all that found none. */
+static struct row *
+overflow_row(void)
+{
+    return row_of(STACK_THREAD_OTHERS, stack_table_marker(&book.stacks, MARKER_OVERFLOW));
+}
+
+/* All but the code table, which runs code when it goes. */
+static void
+release(void)
+{
+    stack_table_free(&book.stacks);
+    look_back_free(&book.history);
+    free(book.rows);
+    free(book.index);
+    struct code_table codes = book.codes;
+    memset(&book, 0, sizeof book);
+    book.codes = codes;
+}
+
+bool
+stack_book_open(int max_frames, uint32_t look_back_seconds, int64_t now)
+{
+    stack_book_lock();
+    book.slots = 1024;
+    book.index = calloc(book.slots, sizeof *book.index);
+    book.open = book.index != NULL && stack_table_init(&book.stacks, STACK_MAX_NODES)
+                && code_table_init(&book.codes, STACK_MAX_CODES)
+                && look_back_init(&book.history, look_back_seconds, STACK_MAX_HISTORY, now);
+    book.max_frames = max_frames;
+    book.thread_count = STACK_FIRST_THREAD;
+    book.started = book.now = book.before = now;
+    /* What stands for others is there from the beginning: the tables may be full when it is needed. */
+    for (enum stack_marker marker = MARKER_CUT; book.open && marker <= MARKER_UNREADABLE;
+         marker++) {
+        stack_table_marker(&book.stacks, marker);
+    }
+    book.open = book.open && overflow_row() != NULL;
+    for (uint32_t number = STACK_THREAD_YOUNG; number < STACK_FIRST_THREAD; number++) {
+        book.threads[number].facts = (struct stack_thread){.number = number};
+    }
+    bool open = book.open;
+    stack_book_unlock();
+    if (!open) {
+        stack_book_close();
+    }
+    return open;
+}
+
+void
+stack_book_close(void)
+{
+    stack_book_lock();
+    release();
+    struct code_table codes = book.codes;
+    memset(&book.codes, 0, sizeof book.codes);
+    stack_book_unlock();
+    code_table_free(&codes);
+}
+
+bool
+stack_book_code_dying(PyObject *code)
+{
+    stack_book_lock();
+    bool kept = book.open && code_table_dying(&book.codes, code);
+    stack_book_unlock();
+    return kept;
+}
+
+uint64_t
+stack_book_codes_destroyed(void)
+{
+    stack_book_lock();
+    uint64_t destroyed = book.codes.destroyed;
+    stack_book_unlock();
+    return destroyed;
+}
+
+uint32_t
+stack_book_marker(enum stack_marker marker)
+{
+    stack_book_lock();
+    uint32_t node = stack_table_marker(&book.stacks, marker);
+    stack_book_unlock();
+    return node;
+}
+
+static uint32_t
+overflow(void)
+{
+    book.stats.overflowed++;
+    return stack_table_marker(&book.stacks, MARKER_OVERFLOW);
+}
+
+static uint32_t
+intern(const struct walk *walk)
+{
+    int shown = 0;
+    int count = 0; /* of the frames, from the leaf on, that make a stack of at most max_frames */
+    for (; count < walk->count; count++) {
+        if (walk->frames[count].part == WALK_SHOWN && shown++ == book.max_frames) {
+            break;
+        }
+    }
+    if (walk->cut && walk->dropped > 0 && shown < book.max_frames) {
+        return STACK_NONE; /* in the place of those there are others, which were not read */
+    }
+    bool cut = walk->cut || count < walk->count;
+    uint32_t node = cut ? stack_table_marker(&book.stacks, MARKER_CUT) : STACK_ROOT;
+    while (count-- > 0 && node != STACK_NONE) {
+        const struct walk_frame *frame = &walk->frames[count];
+        if (frame->part == WALK_SHOWN) {
+            bool made;
+            node = stack_table_intern(&book.stacks, node, frame->code, frame->instruction, &made);
+        }
+    }
+    if (node == STACK_NONE) {
+        return overflow();
+    }
+    return node == STACK_ROOT ? stack_table_marker(&book.stacks, MARKER_NO_FRAME) : node;
+}
+
+uint32_t
+stack_book_intern(struct walk *walk, uint64_t codes_destroyed)
+{
+    stack_book_lock();
+    uint32_t node = STACK_NONE;
+    uint64_t refused = book.codes.refused;
+    if (walk_frames(walk, &book.codes, codes_destroyed) == WALK_WHOLE) {
+        node = intern(walk);
+    }
+    else if (book.codes.refused != refused) {
+        node = overflow();
+    }
+    stack_book_unlock();
+    return node;
+}
+
 static struct row *
 row_or_overflow(uint32_t thread, uint32_t node)
 {
     struct row *row = row_of(thread, node);
     if (row == NULL) {
         book.stats.overflowed++;
-        row = row_of(STACK_THREAD_OTHERS, stack_table_marker(&book.stacks, MARKER_OVERFLOW));
+        row = overflow_row();
     }
     return row;
 }
@@ -324,8 +341,8 @@ stack_book_seen(uint32_t number, uint32_t node, bool running)
     struct thread *thread = &book.threads[number];
     book_time(thread, book.before, book.stats.ticks - 1);
     struct row *row = row_or_overflow(number, node);
-    thread->row = row == NULL ? 0 : (uint32_t)(row - book.rows) + 1;
-    if (row != NULL && running) {
+    thread->row = (uint32_t)(row - book.rows) + 1;
+    if (running) {
         save_row(row);
         row->hits++;
     }
@@ -337,12 +354,10 @@ stack_book_seen_once(uint32_t number, uint32_t node, bool running)
 {
     stack_book_lock();
     struct row *row = row_or_overflow(number, node);
-    if (row != NULL) {
-        save_row(row);
-        row->ticks++;
-        row->wall += (uint64_t)(book.now - book.before);
-        row->hits += running;
-    }
+    save_row(row);
+    row->ticks++;
+    row->wall += (uint64_t)(book.now - book.before);
+    row->hits += running;
     stack_book_unlock();
 }
 

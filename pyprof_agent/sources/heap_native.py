@@ -16,9 +16,9 @@ from pyprof_agent.sources import heap_rows
 from pyprof_agent.sources.heap_tracemalloc import SAMPLE_TYPES
 from pyprof_agent.sources.naming import FrameNames
 from pyprof_agent.sources.native_sampler import (
-    Membership,
     NativeStackNames,
     SharedSampler,
+    SharingEngine,
     batches,
 )
 from pyprof_agent.sources.own_process import resident_bytes
@@ -51,7 +51,7 @@ def unusable() -> str:
     return ""
 
 
-class NativeHeap:
+class NativeHeap(SharingEngine):
     """Live and allocated bytes and objects by stack, estimated from samples.
 
     Each allocation of S bytes is sampled with probability 1 - exp(-S / R), R being
@@ -64,8 +64,6 @@ class NativeHeap:
     now: the clock, Unix time in nanoseconds
     """
 
-    name = "native"
-
     def __init__(
         self,
         names: FrameNames,
@@ -75,33 +73,23 @@ class NativeHeap:
         now: Callable[[], int] = time.time_ns,
     ) -> None:
         settings = {"heap_sample_bytes": sample_bytes, "max_frames": max_frames}
-        self._part = Membership(_sampler, settings)
+        super().__init__(_sampler, settings)
         self._now = now
         self._names = NativeStackNames(names)
 
     @property
     def generation(self) -> int:
         """Another number once the counters have begun anew."""
-        return self._part.begun
-
-    def start(self) -> None:
-        """Start the sampler, or join in where it runs. Does nothing if this engine runs.
-
-        If it runs with other settings, these stay, and a warning is logged.
-
-        Raises ConfigError if it cannot run.
-        """
-        self._part.begin(self._launch)
-
-    def stop(self) -> None:
-        """Stop the sampler unless another agent uses it. Does nothing if this does not run."""
-        self._part.end(core.heap_stop)
+        return self._begun
 
     def _launch(self) -> None:
         core.heap_stop()  # one that a signal handler in the middle of a start has left
-        settings = self._part.settings
+        settings = self._settings
         core.heap_start(settings["heap_sample_bytes"], int(settings["max_frames"]))
         _sampler.resets = 0
+
+    def _halt(self) -> None:
+        core.heap_stop()
 
     def snapshot(self) -> Profile:
         """What is in use now, and all that was allocated since the sampler's start.
@@ -111,7 +99,7 @@ class NativeHeap:
         Raises NotRunningError before `start()` and after `stop()`.
         """
         with _sampler.lock:
-            if not self._part.held:
+            if not self._running:
                 raise NotRunningError("the native heap engine is not running")
             _sampler.resets += core.heap_repair()
             time_nanos = self._now()
@@ -148,7 +136,7 @@ class NativeHeap:
         0 if it does not run.
         """
         with _sampler.lock:
-            if not self._part.held:
+            if not self._running:
                 return 0
             snapshot, _, rows = core.heap_snapshot(sys.maxsize)  # without frames
             return sum(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -108,33 +109,47 @@ class SharedSampler:
             stop()
 
 
-class Membership:
-    """One agent's part in a shared sampler.
+class SharingEngine(ABC):
+    """An engine of one agent, which has a part in a shared sampler.
 
     settings: what it wants of the sampler, by names in `Config`
     """
 
+    name = "native"
+
     def __init__(self, sampler: SharedSampler, settings: Mapping[str, float]) -> None:
         self._sampler = sampler
-        self.settings = settings
-        self.held = False
-        self.begun = 0
-        """How often it has begun."""
+        self._settings = settings
+        self._running = False
+        self._begun = 0  # how often
 
-    def begin(self, start: Callable[[], None]) -> None:
-        """`SharedSampler.join`, unless it has begun."""
-        with self._sampler.lock:
-            if not self.held:
-                self._sampler.join(self.settings, start)
-                self.held = True
-                self.begun += 1
+    def start(self) -> None:
+        """Start the sampler, or join in where it runs. Does nothing if this engine runs.
 
-    def end(self, stop: Callable[[], None]) -> None:
-        """`SharedSampler.leave`, if it has begun."""
+        If it runs with other settings, these stay, and a warning is logged.
+
+        Raises ConfigError if it cannot run.
+        """
         with self._sampler.lock:
-            if self.held:
-                self.held = False
-                self._sampler.leave(stop)
+            if not self._running:
+                self._sampler.join(self._settings, self._launch)
+                self._running = True
+                self._begun += 1
+
+    def stop(self) -> None:
+        """Stop the sampler unless another agent uses it. Does nothing if this does not run."""
+        with self._sampler.lock:
+            if self._running:
+                self._running = False
+                self._sampler.leave(self._halt)
+
+    @abstractmethod
+    def _launch(self) -> None:
+        """Start the sampler itself. Raises RuntimeError if it cannot run."""
+
+    @abstractmethod
+    def _halt(self) -> None:
+        """Stop the sampler itself."""
 
 
 def _assignments(settings: Mapping[str, float]) -> str:

@@ -16,9 +16,9 @@ from pyprof_agent.errors import CaptureError, NotRunningError
 from pyprof_agent.profile import Label, Profile, Sample, ValueType, merge
 from pyprof_agent.sources.naming import FrameNames
 from pyprof_agent.sources.native_sampler import (
-    Membership,
     NativeStackNames,
     SharedSampler,
+    SharingEngine,
     batches,
 )
 from pyprof_agent.sources.stack_counters import COUNTERS, NATIVE_THREADS, SAMPLER, UNSAMPLED
@@ -89,7 +89,7 @@ def unusable() -> str:
     return "" if right else "it does not read other threads' stacks right on this build of CPython"
 
 
-class NativeStacks:
+class NativeStacks(SharingEngine):
     """Cumulative counters of every thread's stacks; see `stack_counters` for their meaning.
 
     Whoever starts, stops and forks does so one after the other; snapshots may come at any time.
@@ -101,7 +101,6 @@ class NativeStacks:
     look_back: seconds that `past` can go back
     """
 
-    name = "native"
     exact_hits = True
 
     def __init__(
@@ -114,25 +113,12 @@ class NativeStacks:
             "max_frames": max_frames,
             "look_back": look_back,
         }
-        self._part = Membership(_sampler, settings)
+        super().__init__(_sampler, settings)
 
     @property
     def generation(self) -> int:
         """Another number once the counters have begun anew."""
-        return self._part.begun + _sampler.epoch
-
-    def start(self) -> None:
-        """Start the sampler, or join in where it runs. Does nothing if this engine runs.
-
-        If it runs with other settings, these stay, and a warning is logged.
-
-        Raises ConfigError if it cannot run.
-        """
-        self._part.begin(self._launch)
-
-    def stop(self) -> None:
-        """Stop the sampler unless another agent uses it. Does nothing if this does not run."""
-        self._part.end(core.stack_stop)
+        return self._begun + _sampler.epoch
 
     def snapshot(self) -> Profile:
         """All that was counted since the sampler's start.
@@ -205,9 +191,12 @@ class NativeStacks:
             int(settings["look_back"]),
         )
 
+    def _halt(self) -> None:
+        core.stack_stop()
+
     def _profile(self, moment: int) -> Profile:
         with _sampler.lock:
-            if not self._part.held:
+            if not self._running:
                 raise NotRunningError("the native stack engine is not running")
             known = self._names.known(_sampler.epoch)
             try:

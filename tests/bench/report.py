@@ -78,6 +78,11 @@ def title(profiler: str) -> str:
     return PROFILERS[profiler].title
 
 
+def document(parts: Iterable[str]) -> str:
+    """A page of parts, one below the other."""
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
 def page(results: Results) -> str:
     """The whole page."""
     parts = [
@@ -89,7 +94,7 @@ def page(results: Results) -> str:
         _instructions(results),
         _service(results),
     ]
-    return "\n\n".join(part.strip() for part in parts) + "\n"
+    return document(parts)
 
 
 def _head(results: Results) -> str:

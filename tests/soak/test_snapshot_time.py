@@ -9,30 +9,14 @@ from tests.support import run_python
 
 pytestmark = pytest.mark.skipif(bool(heap_native.unusable()), reason=heap_native.unusable())
 
-# 20,000 stacks of 27 frames, from functions that branch at random. Each block is larger than the
-# gap between samples, so that nearly each is one; what the profile itself allocates is not.
+# What the profile itself allocates is in smaller blocks, and not sampled.
 SNAPSHOT = """
-import random, threading, time
+import threading, time
 import pyprof_agent
-
-lines = ["def leaf(path, place):", "    return bytes(20_000)"]
-for caller in range(10):
-    lines.append(f"def call_{caller}(path, place):")
-    for callee in range(10):
-        lines.append(f"    if path[place] == {callee}:")
-        lines.append("        return step(path, place)(path, place + 1)")
-lines.append("def step(path, place):")
-lines.append("    return leaf if place + 1 == len(path) else calls[path[place + 1]]")
-space = {}
-exec(compile("\\n".join(lines), "generated.py", "exec"), space)
-space["calls"] = [space[f"call_{n}"] for n in range(10)]
-
-def descend(depth, path):
-    return space["calls"][path[0]](path, 0) if depth == 0 else descend(depth - 1, path)
+from tests.soak.branching import blocks_of_many_stacks
 
 agent = pyprof_agent.start(stacks=False, heap_engine="native", heap_sample_bytes=4000)
-dice = random.Random(1)
-kept = [descend(6, [dice.randrange(10) for _ in range(18)]) for _ in range(20_200)]
+kept = blocks_of_many_stacks(20_200)
 
 class Watch(threading.Thread):
     # The longest time that this thread, which asks for the GIL all the time, did not get it.

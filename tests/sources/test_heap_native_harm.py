@@ -35,7 +35,7 @@ def test_tracemalloc_may_start_and_stop_in_every_order(look: str) -> None:
         last = 0
         for step in order:
             steps[step]()
-            running = [engine for engine in (heap, other) if engine._part.held]
+            running = [engine for engine in (heap, other) if engine._running]
             if sys.argv[1] == "after each step" and running:
                 seen = blocks(running[0])
                 grow(kept, 10, 700)

@@ -15,7 +15,7 @@ from tests.bench.oracle.programs import PROGRAMS, Program
 from tests.bench.oracle.samplers import HZ, OFF, SAMPLERS, SAMPLING, Reading
 from tests.bench.oracle.trials import Trial
 from tests.bench.processes import ChildError
-from tests.bench.report import NOTHING, missing, table
+from tests.bench.report import NOTHING, document, missing, table
 
 Outcome = Trial | str
 """What was measured, or why nothing was."""
@@ -81,7 +81,7 @@ def page(judged: Judged) -> str:
         _method(judged),
         *(_program(judged, program) for program in PROGRAMS.values()),
     ]
-    return "\n\n".join(part.strip() for part in parts) + "\n"
+    return document(parts)
 
 
 def _head(judged: Judged) -> str:
