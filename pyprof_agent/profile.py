@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import NamedTuple
 
+from pyprof_agent.batches import batches
 from pyprof_agent.errors import ProfileError
 
 MAX_SAMPLE_TYPES = 4
@@ -145,23 +146,24 @@ def rounded(profile: Profile) -> Profile:
 
     Weighted samples are summed as floats; this is the one place where they become integers.
     """
-    samples: Iterable[Sample] = profile.samples
-    if not {int} >= set(map(type, chain.from_iterable(row.values for row in samples))):
-        samples = (
-            Sample(stack, tuple(map(round, values)), labels) for stack, values, labels in samples
-        )
-    return replace(profile, samples=tuple(row for row in samples if any(row.values)))
+    kept: list[Sample] = []
+    for start, stop in batches(0, len(profile.samples)):
+        rows = profile.samples[start:stop]
+        if not {int} >= set(map(type, chain.from_iterable([row.values for row in rows]))):
+            rows = tuple([row._replace(values=tuple(map(round, row.values))) for row in rows])
+        kept += [row for row in rows if any(row.values)]
+    return replace(profile, samples=tuple(kept))
 
 
 def scale(profile: Profile, factor: float) -> Profile:
     """The profile with every value multiplied by `factor`."""
-    return replace(
-        profile,
-        samples=tuple(
-            sample._replace(values=tuple(value * factor for value in sample.values))
-            for sample in profile.samples
-        ),
-    )
+    scaled: list[Sample] = []
+    for start, stop in batches(0, len(profile.samples)):
+        scaled += [
+            Sample(stack, tuple([value * factor for value in values]), labels)
+            for stack, values, labels in profile.samples[start:stop]
+        ]
+    return replace(profile, samples=tuple(scaled))
 
 
 def merge(profiles: Iterable[Profile]) -> Profile:
@@ -180,14 +182,15 @@ def merge(profiles: Iterable[Profile]) -> Profile:
         _check_compatible(first, part)
     totals: dict[tuple[tuple[Frame, ...], tuple[Label, ...]], tuple[float, ...]] = {}
     for part in parts:
-        for stack, values, labels in part.samples:
-            key = (stack, labels)
-            so_far = totals.get(key)
-            totals[key] = (
-                values
-                if so_far is None
-                else tuple(a + b for a, b in zip(so_far, values, strict=True))
-            )
+        for start, stop in batches(0, len(part.samples)):
+            for stack, values, labels in part.samples[start:stop]:
+                key = (stack, labels)
+                so_far = totals.get(key)
+                totals[key] = (
+                    values
+                    if so_far is None
+                    else tuple([a + b for a, b in zip(so_far, values, strict=True)])
+                )
     return replace(
         first,
         samples=tuple(
@@ -271,17 +274,18 @@ def _problem(profile: Profile) -> str | None:
     return None
 
 
-def _sample_problems(samples: Iterable[Sample], width: int) -> Iterator[str]:
-    for _, values, labels in samples:
-        if len(values) != width:
-            yield f"a sample has {len(values)} values for {width} sample types"
-        for value in values:
-            if not -_INT64_MAX <= value <= _INT64_MAX:  # not a number fails this, too
-                yield f"a sample has the value {value}, which is no 64-bit integer"
-        if labels:
-            problem = _label_problem(labels)
-            if problem is not None:
-                yield problem
+def _sample_problems(samples: Sequence[Sample], width: int) -> Iterator[str]:
+    for start, stop in batches(0, len(samples)):
+        for _, values, labels in samples[start:stop]:
+            if len(values) != width:
+                yield f"a sample has {len(values)} values for {width} sample types"
+            for value in values:
+                if not -_INT64_MAX <= value <= _INT64_MAX:  # not a number fails this, too
+                    yield f"a sample has the value {value}, which is no 64-bit integer"
+            if labels:
+                problem = _label_problem(labels)
+                if problem is not None:
+                    yield problem
 
 
 def _label_problem(labels: tuple[Label, ...]) -> str | None:

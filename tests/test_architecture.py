@@ -18,6 +18,7 @@ LONGEST_MODULE = 350
 # What a room may import of ours. A room is a module, or a folder with all that is in it.
 BELOW_THE_AGENT = {
     "access",
+    "batches",
     "config",
     "errors",
     "forks",
@@ -34,11 +35,12 @@ BELOW_THE_AGENT = {
 IMPORTS: dict[str, set[str]] = {
     "errors": set(),
     "_native": set(),
-    "profile": {"errors"},
+    "batches": set(),
+    "profile": {"batches", "errors"},
     "config": {"errors"},
     "access": {"config", "errors"},
-    "sources": {"profile", "errors", "_native"},
-    "formats": {"profile", "errors"},
+    "sources": {"batches", "profile", "errors", "_native"},
+    "formats": {"batches", "profile", "errors"},
     "forks": set(),
     "worker": {"errors"},
     "leaks": {"profile", "errors"},

@@ -285,6 +285,7 @@ static PyMethodDef methods[] = {
     {"snapshot_stacks", snapshot_stacks, METH_VARARGS, NULL},
     {"snapshot_values", snapshot_values, METH_VARARGS, NULL},
     {"snapshot_threads", snapshot_threads, METH_VARARGS, NULL},
+    {"untrack", untrack, METH_O, NULL},
     {"own_stack", own_stack, METH_O, NULL},
     {"own_stack_walked", own_stack_walked, METH_O, NULL},
     {NULL, NULL, 0, NULL},

@@ -21,4 +21,7 @@ PyObject *snapshot_stacks(PyObject *module, PyObject *args);
 PyObject *snapshot_values(PyObject *module, PyObject *args);
 PyObject *snapshot_threads(PyObject *module, PyObject *args);
 
+/* The list `rows` itself, once the garbage collector does not see the tuples in it any more. */
+PyObject *untrack(PyObject *module, PyObject *rows);
+
 #endif

@@ -58,9 +58,9 @@ def call_tree(
     parents, numbers = [0], [0]
     values: list[list[float]] = [[0] for _ in columns]
     node_of: dict[tuple[int, int], int] = {}
-    for sample in profile.samples:
+    for sample, stack in zip(profile.samples, functions.stacks(profile.samples), strict=True):
         node = 0
-        for number in reversed(functions.stack(sample.stack)):
+        for number in reversed(stack):
             key = (node, number)
             child = node_of.get(key)
             if child is None:

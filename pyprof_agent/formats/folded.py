@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pyprof_agent.batches import batches
 from pyprof_agent.formats.columns import shown
 from pyprof_agent.formats.numbering import Numbering
 from pyprof_agent.formats.plain import one_line
@@ -9,9 +10,6 @@ from pyprof_agent.profile import Frame, Profile, rounded
 
 NO_STACK = "<no stack>"
 """Stands for a stack without frames."""
-
-_AT_ONCE = 1000
-"""Lines made before they become bytes, as all of 20,000 stacks are 18 MB."""
 
 
 def encode(profile: Profile) -> bytes:
@@ -25,8 +23,8 @@ def encode(profile: Profile) -> bytes:
     column = shown(profile)
     names = Numbering(_name)
     totals: dict[tuple[int, ...], int] = {}
-    for sample in rounded(profile).samples:
-        stack = names.stack(sample.stack)
+    samples = rounded(profile).samples
+    for sample, stack in zip(samples, names.stacks(samples), strict=True):
         totals[stack] = totals.get(stack, 0) + int(sample.values[column])
     rows = sorted([(value, stack) for stack, value in totals.items() if value], key=_largest_first)
 
@@ -34,10 +32,11 @@ def encode(profile: Profile) -> bytes:
         named = ";".join([names.keys[number] for number in reversed(stack)])
         return f"{named or NO_STACK} {value}\n"
 
+    # A batch after the other becomes bytes, as all lines of 20,000 stacks are 18 MB.
     return b"".join(
         [
-            "".join([line(*row) for row in rows[start : start + _AT_ONCE]]).encode()
-            for start in range(0, len(rows), _AT_ONCE)
+            "".join([line(*row) for row in rows[start:stop]]).encode()
+            for start, stop in batches(0, len(rows))
         ]
     )
 

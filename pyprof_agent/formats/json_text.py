@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-_AT_ONCE = 1000
-"""Values written between two chances for other threads to have the GIL: 1 ms where they are
-stacks, and less where they are numbers."""
+from pyprof_agent.batches import batches
 
 
 def compact(value: object) -> str:
@@ -17,7 +15,5 @@ def compact(value: object) -> str:
 
 def array(values: Sequence[object]) -> str:
     """The list as JSON in ASCII, without spaces."""
-    batches = [
-        compact(values[start : start + _AT_ONCE])[1:-1] for start in range(0, len(values), _AT_ONCE)
-    ]
-    return f"[{','.join(batches)}]"
+    parts = [compact(values[start:stop])[1:-1] for start, stop in batches(0, len(values))]
+    return f"[{','.join(parts)}]"

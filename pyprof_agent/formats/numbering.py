@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Generic, TypeVar
 
-from pyprof_agent.profile import Frame
+from pyprof_agent.batches import batches
+from pyprof_agent.profile import Frame, Sample
 
 _K = TypeVar("_K")
 
@@ -28,12 +30,22 @@ class Numbering(Generic[_K]):
         self.frames: list[Frame] = []
         """By number: the frame of that key that was met first."""
 
-    def stack(self, stack: tuple[Frame, ...]) -> tuple[int, ...]:
-        """The numbers of the frames of a stack."""
+    def stacks(self, samples: Sequence[Sample]) -> Iterator[tuple[int, ...]]:
+        """For each sample the numbers of the frames of its stack."""
+        for start, stop in batches(0, len(samples)):
+            stacks = [sample.stack for sample in samples[start:stop]]
+            yield from cut(self.numbers(stacks), stacks)
+
+    def numbers(self, stacks: Collection[tuple[Frame, ...]]) -> tuple[int, ...]:
+        """The numbers of the frames of stacks, one stack after the other."""
+        known = self._number_of_id
         try:
-            return tuple(map(self._number_of_id.__getitem__, map(id, stack)))
+            return tuple(map(known.__getitem__, map(id, chain.from_iterable(stacks))))
         except KeyError:
-            return tuple(map(self._number, stack))
+            for frame in chain.from_iterable(stacks):
+                if id(frame) not in known:
+                    known[id(frame)] = self._number(frame)
+            return self.numbers(stacks)
 
     def _number(self, frame: Frame) -> int:
         key = self._key(frame)
@@ -42,5 +54,13 @@ class Numbering(Generic[_K]):
             self._number_of_key[key] = number = len(self.keys)
             self.keys.append(key)
             self.frames.append(frame)
-        self._number_of_id[id(frame)] = number
         return number
+
+
+def cut(numbers: tuple[int, ...], stacks: Iterable[tuple[Frame, ...]]) -> Iterator[tuple[int, ...]]:
+    """What belongs to each stack of numbers that stand one stack after the other."""
+    start = 0
+    for stack in stacks:
+        stop = start + len(stack)
+        yield numbers[start:stop]
+        start = stop

@@ -11,14 +11,16 @@ import functools
 import gzip
 import hashlib
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
+from pyprof_agent.batches import batches
 from pyprof_agent.errors import ProfileError
 from pyprof_agent.formats._schema import FILE_DESCRIPTOR
-from pyprof_agent.formats.numbering import Numbering
+from pyprof_agent.formats.numbering import Numbering, cut
 from pyprof_agent.profile import (
     Frame,
     Label,
@@ -104,7 +106,7 @@ class _Encoder:
     """Interns strings, functions and locations while it fills one message."""
 
     def __init__(self, profile: Profile) -> None:
-        self.message = _Message()
+        self.message = _Message()  # all but what comes before it on the wire
         self.profile = rounded(profile)
         self.strings: dict[str, int] = {"": 0}
         self.functions: dict[tuple[str, str, int], int] = {}
@@ -113,10 +115,11 @@ class _Encoder:
     def serialize(self) -> bytes:
         message, profile = self.message, self.profile
         self.place_default_sample_type()
+        head = _Message()
         for value_type in profile.sample_types:
-            self.value_type(message.sample_type.add(), value_type)
+            self.value_type(head.sample_type.add(), value_type)
         self.mapping()
-        self.samples()
+        samples = [_serialized(part) for part in self.samples()]
         self.value_type(message.period_type, profile.period_type)
         message.period = profile.period
         message.time_nanos = profile.time_nanos
@@ -124,8 +127,7 @@ class _Encoder:
         message.default_sample_type = self.string(profile.default_sample_type)
         message.comment.extend(self.string(comment) for comment in profile.comments)
         message.string_table.extend(self.strings)
-        serialized: bytes = message.SerializeToString(deterministic=True)
-        return serialized
+        return b"".join([_serialized(head), *samples, _serialized(message)])
 
     def place_default_sample_type(self) -> None:
         # pprof reads default_sample_type as a string index, speedscope as a sample index:
@@ -161,29 +163,47 @@ class _Encoder:
             has_line_numbers=True,
         )
 
-    def samples(self) -> None:
-        samples = self.profile.samples
-        # Tuples of integers, as the garbage collector does not look into them: with lists it
-        # takes a third of the time.
-        stacks = [self.places.stack(sample.stack) for sample in samples]
+    def samples(self) -> Iterator[Any]:
+        """Messages with the samples alone, some in each.
+
+        What they are in bytes one after the other is the whole in bytes. To make the bytes of all
+        at once would hold the GIL for as long.
+        """
+        samples, stacks = self.profile.samples, self.stacks()
+        # Numbers that tell rows apart and are the same in every process, as hashes of numbers
+        # are. To compare the rows themselves would hold the GIL for 20 ms.
+        keys: list[int] = []
+        for start, stop in batches(0, len(samples)):
+            rows = zip(stacks[start:stop], samples[start:stop], strict=True)
+            keys += [
+                hash((stack, zlib.crc32(repr(labels).encode()) if labels else 0, values))
+                for stack, (_, values, labels) in rows
+            ]
+        in_order = sorted(range(len(samples)), key=keys.__getitem__)
+        for start, stop in batches(0, len(samples)):
+            part = _Message()
+            for row in in_order[start:stop]:
+                _, values, labels = samples[row]
+                message = part.sample.add()
+                message.location_id.extend(stacks[row])
+                message.value.extend(values)
+                for label in labels:
+                    if label.value != "":  # on the wire that would be the number 0
+                        self.label(message.label.add(), label)
+            yield part
+
+    def stacks(self) -> list[tuple[int, ...]]:
+        """The ids of the locations of each sample's stack; makes the locations."""
+        frames = [sample.stack for sample in self.profile.samples]
+        numbers = [
+            self.places.numbers(frames[start:stop]) for start, stop in batches(0, len(frames))
+        ]
         location = self.place_locations().__getitem__
-        stacks = [tuple(map(location, numbers)) for numbers in stacks]
-
-        def order(row: int) -> int:
-            # A number that tells rows apart and is the same in every process, as hashes of
-            # numbers are. To compare the rows themselves would hold the GIL for 20 ms.
-            _, values, labels = samples[row]
-            return hash((stacks[row], zlib.crc32(repr(labels).encode()) if labels else 0, values))
-
-        add = self.message.sample.add
-        for row in sorted(range(len(samples)), key=order):
-            _, values, labels = samples[row]
-            message = add()
-            message.location_id.extend(stacks[row])
-            message.value.extend(values)
-            for label in labels:
-                if label.value != "":  # on the wire that would be the number 0
-                    self.label(message.label.add(), label)
+        # Tuples of integers, as the garbage collector does not look into them.
+        stacks: list[tuple[int, ...]] = []
+        for (start, stop), some in zip(batches(0, len(frames)), numbers, strict=True):
+            stacks += cut(tuple(map(location, some)), frames[start:stop])
+        return stacks
 
     def place_locations(self) -> list[int]:
         """Make the locations, in the order of their addresses; their ids by number."""
@@ -220,6 +240,11 @@ class _Encoder:
                 start_line=frame.first_line,
             )
         return index
+
+
+def _serialized(message: Any) -> bytes:
+    serialized: bytes = message.SerializeToString(deterministic=True)
+    return serialized
 
 
 def _decoded(message: Any) -> Profile:

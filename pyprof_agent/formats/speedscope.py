@@ -25,7 +25,7 @@ def encode(profile: Profile, name: str) -> bytes:
     """
     profile = rounded(profile)
     functions = Numbering(identity)
-    stacks = [functions.stack(sample.stack)[::-1] for sample in profile.samples]
+    stacks = [stack[::-1] for stack in functions.stacks(profile.samples)]
     columns = parts(profile)
     profiles = ",".join([_profile(part, stacks, profile.samples) for part in columns])
     frames = array([_frame(*key) for key in functions.keys])

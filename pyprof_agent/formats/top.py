@@ -74,9 +74,9 @@ class _Counted:
 def _count(profile: Profile, column: int) -> _Counted:
     names = Numbering(_name)
     counted = _Counted(names.keys)
-    for sample in rounded(profile).samples:
+    samples = rounded(profile).samples
+    for sample, stack in zip(samples, names.stacks(samples), strict=True):
         value = int(sample.values[column])
-        stack = names.stack(sample.stack)
         new = len(names.keys) - len(counted.cum)
         counted.flat.extend([0] * new)
         counted.cum.extend([0] * new)

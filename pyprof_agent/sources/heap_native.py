@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 
 from pyprof_agent._native import unusable as extension_unusable
+from pyprof_agent.batches import batches
 from pyprof_agent.errors import NotRunningError
 from pyprof_agent.profile import Profile, Sample, ValueType, merge, subtract
 from pyprof_agent.sources import heap_rows
@@ -19,7 +20,6 @@ from pyprof_agent.sources.native_sampler import (
     NativeStackNames,
     SharedSampler,
     SharingEngine,
-    batches,
 )
 from pyprof_agent.sources.own_process import resident_bytes
 from pyprof_agent.sources.stack_counters import OVERFLOW
@@ -108,9 +108,8 @@ class NativeHeap(SharingEngine):
             stacks = self._names.stacks(snapshot, nodes, rows)
             samples: list[Sample] = []
             for start, stop in batches(0, rows):
-                samples += map(
-                    Sample, stacks[start:stop], core.snapshot_values(snapshot, start, stop)
-                )
+                values = core.snapshot_values(snapshot, start, stop)
+                samples += core.untrack(list(map(Sample, stacks[start:stop], values)))
             comments = self._comments()
         return Profile(
             sample_types=SAMPLE_TYPES,

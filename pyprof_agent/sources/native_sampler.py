@@ -6,10 +6,11 @@ import logging
 import os
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from pyprof_agent._native import unusable as extension_unusable
+from pyprof_agent.batches import batches
 from pyprof_agent.errors import ConfigError
 from pyprof_agent.profile import Frame
 from pyprof_agent.sources.naming import TRUNCATED, FrameNames
@@ -19,9 +20,6 @@ if not extension_unusable():
     from pyprof_agent._native import core
 if TYPE_CHECKING:
     from pyprof_agent._native._core import Snapshot
-
-AT_ONCE = 1000
-"""Rows or frames made between two chances for other threads to have the GIL: about 1 ms."""
 
 MAX_STACKS_KEPT = 20_000
 """Stacks kept from one snapshot to the next; to make them takes most of its time. At the
@@ -190,9 +188,3 @@ class NativeStackNames:
         for start, stop in batches(len(stacks), rows):
             stacks += core.snapshot_stacks(snapshot, start, stop, frames)
         return stacks
-
-
-def batches(start: int, stop: int) -> Iterator[tuple[int, int]]:
-    """Ranges from start to stop, to be listed one after the other."""
-    for begin in range(start, stop, AT_ONCE):
-        yield begin, min(begin + AT_ONCE, stop)

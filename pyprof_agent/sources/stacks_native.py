@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pyprof_agent._native import reads_stacks_right
 from pyprof_agent._native import unusable as extension_unusable
+from pyprof_agent.batches import batches
 from pyprof_agent.errors import CaptureError, NotRunningError
 from pyprof_agent.profile import Label, Profile, Sample, ValueType, merge
 from pyprof_agent.sources.naming import FrameNames
@@ -19,7 +20,6 @@ from pyprof_agent.sources.native_sampler import (
     NativeStackNames,
     SharedSampler,
     SharingEngine,
-    batches,
 )
 from pyprof_agent.sources.stack_counters import COUNTERS, NATIVE_THREADS, SAMPLER, UNSAMPLED
 from pyprof_agent.sources.thread_clock import green_threads, name_of, native_id_of
@@ -208,12 +208,10 @@ class NativeStacks(SharingEngine):
             stacks = self._names.stacks(taken.snapshot, taken.nodes, taken.rows)
             samples: list[Sample] = []
             for start, stop in batches(0, taken.rows):
-                samples += map(
-                    Sample,
-                    stacks[start:stop],
-                    map(_counters, core.snapshot_values(taken.snapshot, start, stop)),
-                    map(labels.__getitem__, core.snapshot_threads(taken.snapshot, start, stop)),
-                )
+                values = map(_counters, core.snapshot_values(taken.snapshot, start, stop))
+                whose = core.snapshot_threads(taken.snapshot, start, stop)
+                some = map(Sample, stacks[start:stop], values, map(labels.__getitem__, whose))
+                samples += core.untrack(list(some))
             clocks = [(UNSAMPLED, labels[each.number], each.cpu) for each in taken.threads]
             native = taken.process_cpu - taken.sampler_cpu - sum(cpu for _, _, cpu in clocks)
             clocks += [

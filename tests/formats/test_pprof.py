@@ -698,7 +698,7 @@ def example_file(tmp_path: Path) -> Path:
     return tmp_path / "profile.pb.gz"
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[*HealthCheck])
 @given(profile=profiles())
 def test_pprof_accepts_every_profile(
     go_pprof: GoPprof, example_file: Path, profile: Profile
