@@ -89,8 +89,10 @@ class Agent:
                 self._fallbacks["heap"] = reason
             self._sources["heap"] = heap
             types = heap_tracemalloc.SAMPLE_TYPES
-            self._kinds["heap"] = Kind(heap, types, heap.snapshot, subtract=heap.window)
-            self._kinds["allocs"] = Kind(heap, types, heap.snapshot, _show_allocations, heap.window)
+            self._kinds["heap"] = Kind(
+                heap, types, heap.snapshot, subtract=heap.window, past=heap.past
+            )
+            self._kinds["allocs"] = replace(self._kinds["heap"], finish=_show_allocations)
             self._delta = HeapDelta(heap)
             self._kinds["delta_heap"] = Kind(heap, types, self._delta.snapshot, has_windows=False)
         if self.config.stacks:
@@ -222,8 +224,8 @@ class Agent:
             `goroutine`, `threadcreate`, and `block` and `mutex`, which are always empty
         seconds: length of the window to wait for. None is all there is at once: what is
             alive or there now, and for `profile` and `wall` everything since the start.
-        last: length of the window that has just ended, in seconds; `profile` and `wall` have
-            one, for up to `Config.look_back`. Not together with `seconds`.
+        last: length of the window that has just ended, in seconds; `heap`, `allocs`, `profile`
+            and `wall` have one, for up to `Config.look_back`. Not together with `seconds`.
 
         Raises UnknownProfileError for a name it does not know, NotRunningError before
         `start()`, CaptureError if collecting fails or the engine cannot look back, ValueError

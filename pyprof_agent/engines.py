@@ -31,7 +31,15 @@ class Source(Protocol):
     def after_fork(self, *, child: bool) -> None: ...
 
 
-class HeapSource(Source, Protocol):
+class CountingSource(Source, Protocol):
+    """What engines have besides."""
+
+    @property
+    def past(self) -> Callable[[float], Profile] | None:
+        """What `snapshot()` would have given so many seconds ago; None if that is not kept."""
+
+
+class HeapSource(CountingSource, Protocol):
     """What a heap engine has besides."""
 
     def window(self, later: Profile, earlier: Profile) -> Profile:
@@ -41,14 +49,10 @@ class HeapSource(Source, Protocol):
         """What is in use, as far as it is seen, and without making a profile."""
 
 
-class StackSource(Source, Protocol):
+class StackSource(CountingSource, Protocol):
     """What a stack engine has besides."""
 
     exact_hits: bool  # see stack_counters.cpu_profile
-
-    @property
-    def past(self) -> Callable[[float], Profile] | None:
-        """What `snapshot()` would have given so many seconds ago; None if that is not kept."""
 
 
 def heap_engine(config: Config, names: FrameNames) -> tuple[HeapSource, str]:
@@ -65,7 +69,10 @@ def heap_engine(config: Config, names: FrameNames) -> tuple[HeapSource, str]:
     if reason or config.heap_engine == "tracemalloc":
         return TracemallocHeap(names, max_frames=config.max_frames, reason=reason), reason
     engine = heap_native.NativeHeap(
-        names, sample_bytes=config.heap_sample_bytes, max_frames=config.max_frames
+        names,
+        sample_bytes=config.heap_sample_bytes,
+        max_frames=config.max_frames,
+        look_back=config.look_back,
     )
     return engine, ""
 

@@ -53,7 +53,7 @@ def look_back(kind: Kind, name: str, seconds: float) -> Profile:
     """
     if kind.past is None:
         raise CaptureError(
-            f"{name} cannot look back; profile and wall can, with the native stack engine"
+            f"{name} cannot look back; heap, allocs, profile and wall can, with the native engines"
         )
     earlier = kind.past(seconds)
     return rounded(kind.finish(kind.subtract(kind.snapshot(), earlier)))

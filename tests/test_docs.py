@@ -141,7 +141,7 @@ def test_every_format_is_in_the_endpoints(wanted: str) -> None:
 @pytest.mark.skipif(bool(unusable()), reason=unusable())
 def test_every_number_of_the_native_heap_engine_is_explained() -> None:
     text = (DOCS / "how-it-works.md").read_text()
-    stats = NativeHeap(FrameNames(), sample_bytes=524288, max_frames=128).stats()
+    stats = NativeHeap(FrameNames(), sample_bytes=524288, max_frames=128, look_back=600).stats()
     assert [key for key in stats if f"\n| `{key}` | " not in text] == []
 
 

@@ -2,18 +2,20 @@
 
 #include "heap_book.h"
 
+#include "look_back.h"
+
 #include <math.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-
+#include <time.h>
 
 _Atomic uint8_t heap_filter[1u << HEAP_FILTER_BITS];
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-/* All of it is guarded by `lock`. Under it only memory is read and written, and counts of
-   references are raised while the GIL is held. */
+/* All of it is guarded by `lock`. Under it only memory and the clock are read, memory is written,
+   and counts of references are raised while the GIL is held. */
 static struct {
     bool open;
     uint32_t run;
@@ -21,6 +23,7 @@ static struct {
     int max_frames;
     struct stack_table stacks;
     struct live_set live;
+    struct look_back history;
     struct heap_bucket *buckets;
     uint32_t bucket_count;
     uint32_t bucket_capacity;
@@ -67,6 +70,7 @@ release(void)
 {
     stack_table_free(&book.stacks);
     live_set_free(&book.live);
+    look_back_free(&book.history);
     free(book.buckets);
     free(book.bucket_of);
     uint32_t run = book.run;
@@ -75,11 +79,21 @@ release(void)
     clear_filter();
 }
 
+/* Coarse: it costs 5 ns, and slices are ten seconds long. */
+static int64_t
+monotonic(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
 bool
-heap_book_open(double mean, int max_frames)
+heap_book_open(double mean, int max_frames, uint32_t look_back_seconds)
 {
     heap_book_lock();
-    book.open = stack_table_init(&book.stacks, HEAP_MAX_NODES) && live_set_init(&book.live);
+    book.open = stack_table_init(&book.stacks, HEAP_MAX_NODES) && live_set_init(&book.live)
+                && look_back_init(&book.history, look_back_seconds, HEAP_MAX_HISTORY, monotonic());
     if (book.open) {
         book.run++;
         book.mean = mean;
@@ -174,6 +188,18 @@ add_weight(size_t size, uint64_t *objects, uint64_t *bytes)
     *bytes += (uint64_t)llround(weight * (double)size * HEAP_BYTE_UNIT);
 }
 
+/* A bucket that is about to change, at that moment. */
+static struct heap_bucket *
+changing(uint32_t number, int64_t now)
+{
+    struct heap_bucket *bucket = &book.buckets[number];
+    const uint64_t values[LOOK_BACK_VALUES] = {bucket->alloc_objects, bucket->alloc_bytes,
+                                               bucket->free_objects, bucket->free_bytes};
+    look_back_catch_up(&book.history, now);
+    look_back_save(&book.history, number, &bucket->saved, values);
+    return bucket;
+}
+
 static bool
 add_live(struct live_block block)
 {
@@ -189,9 +215,9 @@ add_live(struct live_block block)
 }
 
 static void
-count_freed(struct live_block block)
+count_freed(struct live_block block, int64_t now)
 {
-    struct heap_bucket *bucket = &book.buckets[block.bucket];
+    struct heap_bucket *bucket = changing(block.bucket, now);
     add_weight(block.size, &bucket->free_objects, &bucket->free_bytes);
 }
 
@@ -221,14 +247,14 @@ heap_book_allocated(void *address, size_t size)
         }
         struct live_block stale;
         if (heap_book_may_have(address) && take_live(address, &stale)) {
-            count_freed(stale); /* by free() of the C library, or while our hooks were away */
+            count_freed(stale, monotonic()); /* by free() of the C library, or while our hooks were away */
         }
         uint32_t bucket = bucket_of(node);
         struct live_block block = {(uintptr_t)address, size, bucket, book.run};
         if (bucket != STACK_NONE && add_live(block)) {
+            struct heap_bucket *changed = changing(bucket, monotonic());
             book.samples++;
-            add_weight(size, &book.buckets[bucket].alloc_objects,
-                       &book.buckets[bucket].alloc_bytes);
+            add_weight(size, &changed->alloc_objects, &changed->alloc_bytes);
         }
         else {
             book.dropped++;
@@ -243,7 +269,7 @@ heap_book_free(void *address)
     struct live_block block;
     heap_book_lock();
     if (take_live(address, &block)) {
-        count_freed(block);
+        count_freed(block, monotonic());
     }
     heap_book_unlock();
 }
@@ -264,7 +290,7 @@ heap_book_freed(struct live_block block)
     heap_book_lock();
     if (book.open && block.run == book.run) {
         book.taken--;
-        count_freed(block);
+        count_freed(block, monotonic());
     }
     heap_book_unlock();
 }
@@ -276,7 +302,7 @@ heap_book_put_back(struct live_block block)
     if (book.open && block.run == book.run) {
         book.taken--;
         if (!add_live(block)) {
-            count_freed(block);
+            count_freed(block, monotonic());
             book.dropped++;
         }
     }
@@ -287,9 +313,10 @@ void
 heap_book_free_all(void)
 {
     heap_book_lock();
+    int64_t now = monotonic();
     for (size_t slot = 0; slot < book.live.slots; slot++) {
         if (book.live.blocks[slot].address != 0) {
-            count_freed(book.live.blocks[slot]);
+            count_freed(book.live.blocks[slot], now);
             book.live.blocks[slot].address = 0;
         }
     }
@@ -298,25 +325,67 @@ heap_book_free_all(void)
     heap_book_unlock();
 }
 
+static void
+show(struct snapshot_row *row, uint64_t alloc_objects, uint64_t alloc_bytes, uint64_t free_objects,
+     uint64_t free_bytes)
+{
+    row->values[0] = alloc_objects / HEAP_OBJECT_UNIT;
+    row->values[1] = alloc_bytes / HEAP_BYTE_UNIT;
+    row->values[2] = (alloc_objects - free_objects) / HEAP_OBJECT_UNIT;
+    row->values[3] = (alloc_bytes - free_bytes) / HEAP_BYTE_UNIT;
+}
+
+/* Without the lock, which the caller has. */
+static bool
+copy(struct snapshot *snapshot)
+{
+    bool copied = snapshot_init(snapshot, &book.stacks, book.bucket_count, 4);
+    for (uint32_t i = 0; copied && i < book.bucket_count; i++) {
+        const struct heap_bucket *bucket = &book.buckets[i];
+        snapshot->rows[i] = (struct snapshot_row){.node = bucket->node};
+        show(&snapshot->rows[i], bucket->alloc_objects, bucket->alloc_bytes, bucket->free_objects,
+             bucket->free_bytes);
+    }
+    return copied;
+}
+
 bool
 heap_book_copy(struct snapshot *snapshot)
 {
     heap_book_lock();
-    bool copied = snapshot_init(snapshot, &book.stacks, book.bucket_count, 4);
-    for (uint32_t i = 0; copied && i < book.bucket_count; i++) {
-        const struct heap_bucket *bucket = &book.buckets[i];
-        snapshot->rows[i] = (struct snapshot_row){
-            .values = {
-                bucket->alloc_objects / HEAP_OBJECT_UNIT,
-                bucket->alloc_bytes / HEAP_BYTE_UNIT,
-                (bucket->alloc_objects - bucket->free_objects) / HEAP_OBJECT_UNIT,
-                (bucket->alloc_bytes - bucket->free_bytes) / HEAP_BYTE_UNIT,
-            },
-            .node = bucket->node,
-        };
+    bool copied = copy(snapshot);
+    heap_book_unlock();
+    return copied;
+}
+
+static void
+restore(void *context, const struct look_back_record *record)
+{
+    struct snapshot *snapshot = context;
+    const uint64_t *values = record->values;
+    show(&snapshot->rows[record->index], values[0], values[1], values[2], values[3]);
+}
+
+bool
+heap_book_copy_of(struct snapshot *snapshot, int64_t moment, int64_t *taken)
+{
+    heap_book_lock();
+    bool copied = book.history.length > 0 && copy(snapshot);
+    if (copied) {
+        look_back_catch_up(&book.history, monotonic());
+        *taken = look_back_rewind(&book.history, moment, restore, snapshot);
     }
     heap_book_unlock();
     return copied;
+}
+
+bool
+heap_book_looks_back(void)
+{
+    heap_book_lock();
+    bool kept = book.history.length > 0;
+    heap_book_unlock();
+    return kept;
 }
 
 /* What becomes of the book when stacks with nothing alive make room for others. */
@@ -431,6 +500,7 @@ adopt(struct compaction *to)
     book.bucket_count = to->bucket_count;
     to->buckets = NULL;
     book.overflow_node = book.buckets[0].node;
+    look_back_forget(&book.history, monotonic());
     return true;
 }
 
@@ -481,7 +551,8 @@ heap_book_stats(void)
         .stacks = book.bucket_count,
         .nodes = book.stacks.count,
         .bytes = sizeof book + sizeof heap_filter + stack_table_bytes(&book.stacks)
-                 + live_set_bytes(&book.live) + book.bucket_capacity * sizeof *book.buckets
+                 + live_set_bytes(&book.live) + look_back_bytes(&book.history)
+                 + book.bucket_capacity * sizeof *book.buckets
                  + book.bucket_of_capacity * sizeof *book.bucket_of,
     };
     heap_book_unlock();

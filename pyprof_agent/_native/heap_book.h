@@ -11,7 +11,8 @@
 #include <stdint.h>
 
 #define HEAP_MAX_FRAMES 1024
-#define HEAP_MAX_NODES (1u << 19) /* 36 MB in all when full, at most */
+#define HEAP_MAX_NODES (1u << 19)   /* 36 MB in all when full, at most */
+#define HEAP_MAX_HISTORY (1u << 18) /* records: 10 MB */
 
 /* Counters are fixed-point: sums are exact, so what has all been freed is zero in use, in
    whatever order. Room for 2^52 objects and 2^59 bytes: 10 GB/s for a year is 2^58. */
@@ -25,6 +26,7 @@ struct heap_bucket {
     uint64_t free_objects;
     uint64_t free_bytes;
     uint32_t node;
+    uint32_t saved; /* for look_back_save */
 };
 
 struct heap_stats {
@@ -39,8 +41,9 @@ struct heap_stats {
 };
 
 /* Open an empty book; false without memory. Called with the GIL held.
-   mean: bytes between two samples; max_frames: 1 to HEAP_MAX_FRAMES */
-bool heap_book_open(double mean, int max_frames);
+   mean: bytes between two samples; max_frames: 1 to HEAP_MAX_FRAMES; look_back_seconds: that can be
+   gone back, 0 for none */
+bool heap_book_open(double mean, int max_frames, uint32_t look_back_seconds);
 
 /* Forget everything, and give the code objects back. Called with the GIL held. */
 void heap_book_close(void);
@@ -68,6 +71,13 @@ bool heap_book_compact(void);
 /* A copy of everything; false without memory. Values: objects and bytes, allocated and in use, rounded
    down, once and at the end, as Go does. */
 bool heap_book_copy(struct snapshot *snapshot);
+
+/* What that would have given at a moment of CLOCK_MONOTONIC, or up to ten seconds before; `*taken` is
+   when. Where less is kept it is the oldest there is. */
+bool heap_book_copy_of(struct snapshot *snapshot, int64_t moment, int64_t *taken);
+
+/* Whether anything is kept to look back at. */
+bool heap_book_looks_back(void);
 
 struct heap_stats heap_book_stats(void);
 

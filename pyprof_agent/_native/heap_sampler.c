@@ -566,7 +566,7 @@ in_forked_child(void)
 }
 
 const char *
-heap_sampler_start(double mean, int max_frames)
+heap_sampler_start(double mean, int max_frames, uint32_t look_back_seconds)
 {
     static bool follows_forks = false;
     if (!follows_forks) {
@@ -577,7 +577,7 @@ heap_sampler_start(double mean, int max_frames)
     }
     main_interpreter = PyInterpreterState_Main();
     const char *problem = install_all();
-    if (problem == NULL && !heap_book_open(mean, max_frames)) {
+    if (problem == NULL && !heap_book_open(mean, max_frames, look_back_seconds)) {
         problem = "there is no memory";
     }
     if (problem != NULL) {

@@ -10,9 +10,10 @@
 
 /* All of these are called with the GIL held, and never give it up. */
 
-/* Start from zero, with this mean number of bytes between two samples (1 to HEAP_MAX_MEAN) and
-   at most `max_frames` (1 to HEAP_MAX_FRAMES) of a stack. NULL, or the reason why it cannot. Not while it runs. */
-const char *heap_sampler_start(double mean, int max_frames);
+/* Start from zero, with this mean number of bytes between two samples (1 to HEAP_MAX_MEAN), at
+   most `max_frames` (1 to HEAP_MAX_FRAMES) of a stack, and so many seconds to look back. NULL, or
+   the reason why it cannot. Not while it runs. */
+const char *heap_sampler_start(double mean, int max_frames, uint32_t look_back_seconds);
 
 /* Stop and forget everything. Hooks that somebody has wrapped stay, and let all pass. */
 void heap_sampler_stop(void);

@@ -75,6 +75,29 @@ look_back_is_over(const struct look_back *history, int64_t now)
 }
 
 void
+look_back_catch_up(struct look_back *history, int64_t now)
+{
+    while (look_back_is_over(history, now)) {
+        int64_t next = slice_of(history, history->number)->began + LOOK_BACK_SLICE_NS;
+        int64_t oldest = now - (int64_t)history->length * LOOK_BACK_SLICE_NS;
+        look_back_turn(history, next > oldest ? next : oldest);
+    }
+}
+
+void
+look_back_forget(struct look_back *history, int64_t now)
+{
+    if (history->length == 0) {
+        return;
+    }
+    while (history->oldest <= history->number) {
+        drop_oldest(history);
+    }
+    history->number++;
+    slice_of(history, history->number)->began = now;
+}
+
+void
 look_back_save(struct look_back *history, uint32_t index, uint32_t *saved,
                const uint64_t values[LOOK_BACK_VALUES])
 {

@@ -8,6 +8,7 @@
 
 #define LOOK_BACK_SLICE_NS INT64_C(10000000000)
 #define LOOK_BACK_VALUES 4
+#define LOOK_BACK_MAX_SECONDS 86400u
 
 /* Of a counter that changed in a slice: its values when the slice began. */
 struct look_back_record {
@@ -42,6 +43,13 @@ bool look_back_is_over(const struct look_back *history, int64_t now);
 
 /* Begin another slice. */
 void look_back_turn(struct look_back *history, int64_t now);
+
+/* Begin as many slices, each where the one before is over, as there should have been by now: for who
+   does not come by in each. */
+void look_back_catch_up(struct look_back *history, int64_t now);
+
+/* Forget all that was, as counters have other indices from now on. */
+void look_back_forget(struct look_back *history, int64_t now);
 
 /* Before a counter changes: keep its values, unless that was done in this slice. `*saved` is the
    owner's note for this counter; it is 0 at first. */

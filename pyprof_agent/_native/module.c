@@ -4,6 +4,7 @@
 #include "guarded.h"
 #include "heap_book.h"
 #include "heap_sampler.h"
+#include "look_back.h"
 #include "snapshot_object.h"
 #include "stack_sampler.h"
 
@@ -22,18 +23,21 @@ heap_start(PyObject *Py_UNUSED(module), PyObject *args)
 {
     double mean;
     int max_frames;
-    if (!PyArg_ParseTuple(args, "di:heap_start", &mean, &max_frames)) {
+    unsigned look_back_seconds;
+    if (!PyArg_ParseTuple(args, "diI:heap_start", &mean, &max_frames, &look_back_seconds)) {
         return NULL;
     }
-    if (!(mean >= 1 && mean <= HEAP_MAX_MEAN) || max_frames < 1 || max_frames > HEAP_MAX_FRAMES) {
-        return PyErr_Format(PyExc_ValueError, "max_frames is %d; use 1 to %d, and a mean of 1 to 2**40",
-                            max_frames, HEAP_MAX_FRAMES);
+    if (!(mean >= 1 && mean <= HEAP_MAX_MEAN) || max_frames < 1 || max_frames > HEAP_MAX_FRAMES
+        || look_back_seconds > LOOK_BACK_MAX_SECONDS) {
+        return PyErr_Format(PyExc_ValueError,
+                            "use a mean of 1 to 2**40 bytes, 1 to %d frames, up to %u s",
+                            HEAP_MAX_FRAMES, LOOK_BACK_MAX_SECONDS);
     }
     if (heap_sampler_running()) {
         PyErr_SetString(PyExc_RuntimeError, "the heap sampler runs already");
         return NULL;
     }
-    return none_or_error(heap_sampler_start(mean, max_frames));
+    return none_or_error(heap_sampler_start(mean, max_frames, look_back_seconds));
 }
 
 static PyObject *
@@ -49,25 +53,46 @@ heap_repair(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
     return PyBool_FromLong(heap_sampler_repair());
 }
 
+/* False, with an error, for a moment of the past where nothing is kept of it. */
 static bool
-take_heap(struct snapshot *snapshot, void *Py_UNUSED(context))
+can_look_back(long long moment, bool kept)
 {
-    return heap_book_copy(snapshot);
+    if (moment >= 0 && !kept) {
+        PyErr_SetString(PyExc_LookupError, "nothing is kept to look back at");
+        return false;
+    }
+    return true;
+}
+
+struct heap_wanted {
+    long long moment; /* -1: now */
+    int64_t taken;
+};
+
+static bool
+take_heap(struct snapshot *snapshot, void *context)
+{
+    struct heap_wanted *wanted = context;
+    return wanted->moment < 0 ? heap_book_copy(snapshot)
+                              : heap_book_copy_of(snapshot, wanted->moment, &wanted->taken);
 }
 
 static PyObject *
 heap_snapshot(PyObject *Py_UNUSED(module), PyObject *args)
 {
     Py_ssize_t first_node;
-    if (!PyArg_ParseTuple(args, "n:heap_snapshot", &first_node)) {
+    struct heap_wanted wanted = {.taken = -1};
+    if (!PyArg_ParseTuple(args, "nL:heap_snapshot", &first_node, &wanted.moment)
+        || !can_look_back(wanted.moment, heap_book_looks_back())) {
         return NULL;
     }
-    PyObject *capsule = snapshot_object(first_node, take_heap, NULL);
+    PyObject *capsule = snapshot_object(first_node, take_heap, &wanted);
     if (capsule == NULL) {
         return NULL;
     }
     const struct snapshot *snapshot = snapshot_of(capsule);
-    return Py_BuildValue("(NII)", capsule, snapshot->node_count, snapshot->row_count);
+    return Py_BuildValue("(NIIL)", capsule, snapshot->node_count, snapshot->row_count,
+                         (long long)wanted.taken);
 }
 
 static PyObject *
@@ -103,10 +128,10 @@ stack_start(PyObject *Py_UNUSED(module), PyObject *args)
     }
     if (!(settings.hz > 0 && settings.hz <= 10000 && settings.max_cpu > 0 && settings.max_cpu <= 1)
         || settings.max_frames < 1 || settings.max_frames > STACK_MAX_FRAMES
-        || settings.look_back_seconds > STACK_MAX_SECONDS) {
+        || settings.look_back_seconds > LOOK_BACK_MAX_SECONDS) {
         return PyErr_Format(PyExc_ValueError,
                             "use up to 10000 Hz, a share of up to 1, 1 to %d frames, up to %u s",
-                            STACK_MAX_FRAMES, STACK_MAX_SECONDS);
+                            STACK_MAX_FRAMES, LOOK_BACK_MAX_SECONDS);
     }
     if (stack_sampler_running()) {
         PyErr_SetString(PyExc_RuntimeError, "the stack sampler runs already");
@@ -172,11 +197,8 @@ stack_snapshot(PyObject *Py_UNUSED(module), PyObject *args)
 {
     Py_ssize_t first_node;
     struct stacks_wanted wanted;
-    if (!PyArg_ParseTuple(args, "nL:stack_snapshot", &first_node, &wanted.moment)) {
-        return NULL;
-    }
-    if (wanted.moment >= 0 && !stack_book_looks_back()) {
-        PyErr_SetString(PyExc_LookupError, "nothing is kept to look back at");
+    if (!PyArg_ParseTuple(args, "nL:stack_snapshot", &first_node, &wanted.moment)
+        || !can_look_back(wanted.moment, stack_book_looks_back())) {
         return NULL;
     }
     wanted.taken = PyMem_Calloc(1, sizeof *wanted.taken);

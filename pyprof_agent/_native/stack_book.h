@@ -11,7 +11,6 @@
 #define STACK_MAX_CODES (1u << 16)
 #define STACK_MAX_ROWS (1u << 16)
 #define STACK_MAX_HISTORY (1u << 18) /* records: 10 MB */
-#define STACK_MAX_SECONDS 86400u     /* of look-back */
 
 /* Threads that are told apart, by number. These stand for several. */
 #define STACK_MAX_THREADS 258u

@@ -39,6 +39,9 @@ _T = TypeVar("_T")
 WINDOWED = ("profile", "wall", "cpu", "fgprof")
 """Profiles that are always of a window; the others are snapshots unless `seconds` is given."""
 
+LOOKS_BACK = (*WINDOWED, "heap", "allocs")
+"""Profiles that can be of the time that has just ended."""
+
 DELTAS = ("delta_heap", "delta_block", "delta_mutex")
 """Profiles of the time since they were last asked for, whoever did."""
 
@@ -146,13 +149,13 @@ class _Endpoints:
             raise UnknownProfileError(name)
         params = window.parameters(query_of(request.scope))
         wanted = rendering(params, request.headers, name, backend.sample_types(name))
-        last = window.last_seconds(params, supported=name in WINDOWED)
-        if last is not None:
-            return await self._past(backend, name, last, wanted, request)
+        last = window.last_seconds(params, supported=name in LOOKS_BACK)
         if name in WINDOWED:
+            if last is not None:
+                return await self._past(backend, name, name, last, wanted, request)
             seconds = window.profile_seconds(params, self._longest)
             return await self._window(backend, name, name, seconds, wanted, request)
-        return await self._snapshot(backend, name, params, wanted, request)
+        return await self._snapshot(backend, name, params, last, wanted, request)
 
     async def _window(
         self,
@@ -175,7 +178,13 @@ class _Endpoints:
         return wanted.answer(content or b"", filename)
 
     async def _past(
-        self, backend: Backend, name: str, last: int, wanted: Rendering, request: Request
+        self,
+        backend: Backend,
+        name: str,
+        filename: str,
+        last: int,
+        wanted: Rendering,
+        request: Request,
     ) -> Response:
         content = b""
         if request.method != "HEAD":
@@ -185,13 +194,14 @@ class _Endpoints:
                 except ValueError as error:
                     raise window.BadParameterError(str(error)) from None
                 content = await backend.offload(wanted.encode, profile)
-        return wanted.answer(content, name)
+        return wanted.answer(content, filename)
 
     async def _snapshot(
         self,
         backend: Backend,
         name: str,
         params: QueryParams,
+        last: int | None,
         wanted: Rendering,
         request: Request,
     ) -> Response:
@@ -202,7 +212,9 @@ class _Endpoints:
         # What is answered alike is shared, whatever the number.
         debug = max(-1, min(window.flag(params, "debug"), 2))
         if debug:
-            window.refuse_with_debug(params, PARAMETERS)
+            window.refuse_with_debug(params, ("last", *PARAMETERS))
+        if last is not None:
+            return await self._past(backend, name, f"{name}-delta", last, wanted, request)
 
         async def collect() -> bytes:
             if collect_garbage:

@@ -113,7 +113,7 @@ def last_seconds(params: QueryParams, *, supported: bool) -> int | None:
         raise BadParameterError(f'"last" is {first(params, "last")!r}; use a positive integer')
     if not supported:
         raise BadParameterError(
-            '"last" is not supported for this profile; profile and wall have it'
+            '"last" is not supported for this profile; heap, allocs, profile and wall have it'
         )
     if first(params, "seconds"):
         raise BadParameterError('"last" and "seconds" are of different windows; use one of them')

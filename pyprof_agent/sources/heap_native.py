@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from pyprof_agent._native import unusable as extension_unusable
 from pyprof_agent.batches import batches
-from pyprof_agent.errors import NotRunningError
+from pyprof_agent.errors import CaptureError, NotRunningError
 from pyprof_agent.profile import Profile, Sample, ValueType, merge, subtract
 from pyprof_agent.sources import heap_rows
 from pyprof_agent.sources.heap_tracemalloc import SAMPLE_TYPES
@@ -44,7 +44,7 @@ def unusable() -> str:
         if _sampler.users:
             return ""
         try:
-            core.heap_start(2.0**40, 1)
+            core.heap_start(2.0**40, 1, 0)
         except RuntimeError as error:
             return str(error)
         core.heap_stop()
@@ -61,6 +61,7 @@ class NativeHeap(SharingEngine):
     names: where frames come from
     sample_bytes: R, mean number of bytes between two samples, 1 to 2**40
     max_frames: depth of the stacks, 1 to 1024
+    look_back: seconds that `past` can go back
     now: the clock, Unix time in nanoseconds
     """
 
@@ -70,9 +71,14 @@ class NativeHeap(SharingEngine):
         *,
         sample_bytes: int,
         max_frames: int,
+        look_back: int,
         now: Callable[[], int] = time.time_ns,
     ) -> None:
-        settings = {"heap_sample_bytes": sample_bytes, "max_frames": max_frames}
+        settings = {
+            "heap_sample_bytes": sample_bytes,
+            "max_frames": max_frames,
+            "look_back": look_back,
+        }
         super().__init__(_sampler, settings)
         self._now = now
         self._names = NativeStackNames(names)
@@ -85,7 +91,9 @@ class NativeHeap(SharingEngine):
     def _launch(self) -> None:
         core.heap_stop()  # one that a signal handler in the middle of a start has left
         settings = self._settings
-        core.heap_start(settings["heap_sample_bytes"], int(settings["max_frames"]))
+        core.heap_start(
+            settings["heap_sample_bytes"], int(settings["max_frames"]), int(settings["look_back"])
+        )
         _sampler.resets = 0
 
     def _halt(self) -> None:
@@ -98,13 +106,32 @@ class NativeHeap(SharingEngine):
 
         Raises NotRunningError before `start()` and after `stop()`.
         """
+        return self._profile(-1)
+
+    def past(self, seconds: float) -> Profile:
+        """What `snapshot()` would have given so many seconds ago, or up to ten seconds before that.
+
+        Where less is kept, as the sampler does not run for as long or has had to put its tables
+        in order meanwhile, the oldest there is.
+
+        Raises NotRunningError as `snapshot()`, and CaptureError where nothing is kept.
+        """
+        return self._profile(time.monotonic_ns() - round(seconds * 1e9))
+
+    def _profile(self, moment: int) -> Profile:
         with _sampler.lock:
             if not self._running:
                 raise NotRunningError("the native heap engine is not running")
             _sampler.resets += core.heap_repair()
             time_nanos = self._now()
             _sampler.epoch += core.heap_compact()
-            snapshot, nodes, rows = core.heap_snapshot(self._names.known(_sampler.epoch))
+            known = self._names.known(_sampler.epoch)
+            try:
+                snapshot, nodes, rows, taken = core.heap_snapshot(known, moment)
+            except LookupError as error:
+                raise CaptureError(f"{error}: look_back is 0") from None
+            if moment >= 0:
+                time_nanos -= time.monotonic_ns() - taken
             stacks = self._names.stacks(snapshot, nodes, rows)
             samples: list[Sample] = []
             for start, stop in batches(0, rows):
@@ -137,7 +164,7 @@ class NativeHeap(SharingEngine):
         with _sampler.lock:
             if not self._running:
                 return 0
-            snapshot, _, rows = core.heap_snapshot(sys.maxsize)  # without frames
+            snapshot, _, rows, _ = core.heap_snapshot(sys.maxsize, -1)  # without frames
             return sum(
                 row[3]
                 for start, stop in batches(0, rows)

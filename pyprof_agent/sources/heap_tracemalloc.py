@@ -49,6 +49,7 @@ class TracemallocHeap:
     """
 
     name = "tracemalloc"
+    past = None
 
     def __init__(
         self,

@@ -1,11 +1,13 @@
-/* The sampler's two tables against models that are too simple to be wrong, under random use.
+/* The samplers' tables against models that are too simple to be wrong, under random use.
    Its argument is a seed. */
 
 #include "live_set.h"
+#include "look_back.h"
 #include "stack_table.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 static uint64_t state;
 
@@ -114,6 +116,86 @@ test_stack_table(void)
     CHECK(stack_table_bytes(&table) == 0);
 }
 
+#define COUNTERS 40u
+#define SECONDS 120u
+#define SLICES (SECONDS / 10 + 1)
+
+struct counters {
+    uint64_t values[COUNTERS][LOOK_BACK_VALUES];
+};
+
+static void
+restore(void *context, const struct look_back_record *record)
+{
+    struct counters *counters = context;
+    memcpy(counters->values[record->index], record->values, sizeof record->values);
+}
+
+/* The model keeps a copy of all counters at the beginning of every slice. */
+static void
+test_look_back(uint32_t limit)
+{
+    static struct counters model[SLICES];
+    static int64_t began[SLICES];
+    static struct counters counters;
+    uint32_t saved[COUNTERS] = {0};
+    struct look_back history;
+    int64_t now = 1000;
+    uint32_t slices = 1; /* of the model */
+    memset(&counters, 0, sizeof counters);
+    CHECK(look_back_init(&history, SECONDS, limit, now));
+    model[0] = counters;
+    began[0] = now;
+    for (int step = 0; step < 20000; step++) {
+        if (below(2000) == 0) {
+            look_back_forget(&history, now);
+            slices = 1;
+            model[0] = counters;
+            began[0] = now;
+        }
+        /* Mostly a moment later, at times after several slices, or hours. */
+        now += below(10) ? below(1000000000) : (int64_t)below(60) * 1000000000;
+        now += below(1000) ? 0 : INT64_C(7200000000000);
+        while (now - began[slices - 1] >= LOOK_BACK_SLICE_NS) {
+            int64_t next = began[slices - 1] + LOOK_BACK_SLICE_NS;
+            int64_t oldest = now - (int64_t)SLICES * LOOK_BACK_SLICE_NS;
+            if (slices == SLICES) {
+                memmove(model, model + 1, sizeof model - sizeof *model);
+                memmove(began, began + 1, sizeof began - sizeof *began);
+                slices--;
+            }
+            model[slices] = counters;
+            began[slices++] = next > oldest ? next : oldest;
+        }
+        uint32_t changed = below(COUNTERS);
+        look_back_catch_up(&history, now);
+        look_back_save(&history, changed, &saved[changed], counters.values[changed]);
+        counters.values[changed][below(LOOK_BACK_VALUES)] += below(100);
+
+        struct counters then = counters;
+        int64_t moment = now - (int64_t)below(150) * 1000000000;
+        int64_t taken = look_back_rewind(&history, moment, restore, &then);
+        uint32_t slice = slices - 1;
+        while (slice > 0 && began[slice] > moment) {
+            slice--;
+        }
+        while (began[slice] < taken) {
+            slice++; /* the limit made it forget more than the model does */
+        }
+        CHECK(slice < slices && began[slice] == taken);
+        CHECK(memcmp(&then, &model[slice], sizeof then) == 0);
+        CHECK(limit < 1000 || taken <= moment || slice == 0);
+        CHECK(history.records <= limit + COUNTERS);
+    }
+    look_back_free(&history);
+    CHECK(look_back_init(&history, 0, limit, now));
+    look_back_catch_up(&history, now + INT64_C(60000000000));
+    look_back_forget(&history, now);
+    look_back_save(&history, 0, &saved[0], counters.values[0]);
+    CHECK(look_back_rewind(&history, now, restore, &counters) == INT64_MAX);
+    CHECK(look_back_bytes(&history) == 0);
+}
+
 int
 main(int count, char **arguments)
 {
@@ -122,6 +204,8 @@ main(int count, char **arguments)
     test_live_set(4096);
     test_live_set(2654435769u);
     test_stack_table();
+    test_look_back(100);
+    test_look_back(1u << 16);
     puts("done");
     return 0;
 }

@@ -1,4 +1,4 @@
-"""The C tables of the heap sampler against simple models, in a program of their own."""
+"""The C tables of the samplers against simple models, in a program of their own."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Path(__file__).with_suffix(".c"),
         native / "live_set.c",
         native / "stack_table.c",
+        native / "look_back.c",
         flags=[f"-I{native}", "-Wall", "-Wextra", "-Werror", "-Wshadow", "-Wconversion"],
     )
 

@@ -71,7 +71,7 @@ def test_known_live_sets_are_estimated_without_bias(mebibytes: int) -> None:
     estimates = []
     for _ in range(RUNS):
         kept: list[object] = [None] * len(sizes)
-        heap = NativeHeap(FrameNames(), sample_bytes=sample_bytes, max_frames=128)
+        heap = NativeHeap(FrameNames(), sample_bytes=sample_bytes, max_frames=128, look_back=600)
         heap.start()
         keep(kept, payloads)
         estimates.append(in_use(heap)[1])
@@ -129,7 +129,7 @@ def branch(bits, depth):
         return branch(bits >> 1, depth - 1)
     return branch(bits >> 1, depth - 1)
 
-heap = NativeHeap(FrameNames(), sample_bytes=20, max_frames=128)
+heap = NativeHeap(FrameNames(), sample_bytes=20, max_frames=128, look_back=600)
 heap.start()
 for tenth in range(10):
     for n in range(1_000_000):
@@ -158,7 +158,7 @@ def resident():
 kept = [None] * 3_000_000
 sampled = sys.argv[1] == "on"
 if sampled:
-    core.heap_start(640.0, 128)
+    core.heap_start(640.0, 128, 0)
 before = resident()
 for n in range(len(kept)):
     kept[n] = bytes(31)

@@ -18,7 +18,7 @@ RAW, MEM, OBJ = range(3)
 
 def started(sample_bytes: int = 1, max_frames: int = 64) -> NativeHeap:
     """An engine that runs; it samples every block unless told otherwise."""
-    heap = NativeHeap(FrameNames(), sample_bytes=sample_bytes, max_frames=max_frames)
+    heap = NativeHeap(FrameNames(), sample_bytes=sample_bytes, max_frames=max_frames, look_back=600)
     heap.start()
     return heap
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pyprof_agent.errors import NotRunningError
+from pyprof_agent.errors import CaptureError, NotRunningError
 from pyprof_agent.profile import Frame, Profile
 from pyprof_agent.sources import heap_native
 from pyprof_agent.sources.heap_native import NativeHeap
@@ -25,8 +25,10 @@ HERE = __name__
 ALLOC_OBJECTS, ALLOC_SPACE, INUSE_OBJECTS, INUSE_SPACE = range(4)
 
 
-def engine(sample_bytes: int = 1, max_frames: int = 128) -> NativeHeap:
-    return NativeHeap(FrameNames(), sample_bytes=sample_bytes, max_frames=max_frames)
+def engine(sample_bytes: int = 1, max_frames: int = 128, look_back: int = 600) -> NativeHeap:
+    return NativeHeap(
+        FrameNames(), sample_bytes=sample_bytes, max_frames=max_frames, look_back=look_back
+    )
 
 
 @pytest.fixture
@@ -411,7 +413,7 @@ def test_another_rate_needs_a_restart_and_says_so(
     with caplog.at_level("WARNING"):
         other.start()
     try:
-        assert "heap_sample_bytes=4096, max_frames=128: no effect" in caplog.text
+        assert "heap_sample_bytes=4096, max_frames=128, look_back=600: no effect" in caplog.text
         assert other.snapshot().period == 1
     finally:
         other.stop()
@@ -454,7 +456,8 @@ def row(profile, function):
     rows = [s.values for s in profile.samples if s.stack[0].function == function]
     return [sum(column) for column in zip(*rows)] or [0, 0, 0, 0]
 
-heap, other = (NativeHeap(FrameNames(), sample_bytes=1000, max_frames=128) for _ in range(2))
+settings = {"sample_bytes": 1000, "max_frames": 128, "look_back": 600}
+heap, other = (NativeHeap(FrameNames(), **settings) for _ in range(2))
 heap.start()
 other.start()
 """
@@ -482,6 +485,34 @@ def test_stacks_beyond_the_table_are_counted_on_a_row_of_their_own() -> None:
     assert output.splitlines() == ["True", "True True", "True"]
 
 
+def make_more(count: int) -> list[bytes]:
+    return [bytes(1000) for _ in range(count)]
+
+
+def test_one_looks_back_at_what_has_been_allocated_and_freed(every_block: NativeHeap) -> None:
+    kept = make_blocks(50)
+    before = every_block.snapshot()
+    more = make_more(100)
+    growth = every_block.window(every_block.snapshot(), every_block.past(600))
+    assert total(growth, "make_more")[INUSE_OBJECTS] >= len(more) == 100
+    # Its beginning, as it does not run for as long; an empty heap.
+    for seconds in (0, 600):
+        assert not any(any(sample.values) for sample in every_block.past(seconds).samples)
+    assert 0 < before.time_nanos - every_block.past(600).time_nanos < 10e9
+    assert growth.duration_nanos > 0
+    assert total(growth, "make_blocks")[INUSE_OBJECTS] >= len(kept)
+
+
+def test_nothing_is_kept_where_nobody_wants_to_look_back() -> None:
+    heap = engine(look_back=0)
+    heap.start()
+    with pytest.raises(CaptureError, match="look_back is 0"):
+        heap.past(1)
+    heap.stop()
+    with pytest.raises(NotRunningError):
+        heap.past(1)
+
+
 STACKS_THAT_MAKE_ROOM = (
     MANY_STACKS
     + """
@@ -501,6 +532,8 @@ print(sum(s.values[0] for s in before.samples) <= sum(s.values[0] for s in after
 print(row(before, "<string>.keep")[2:] == row(after, "<string>.keep")[2:] != [0, 0])
 window = heap.window(after, before)
 print(min(value for s in window.samples for value in s.values[:2]) >= 0)
+past = heap.past(600)  # what stacks had before they lost their places is not known
+print(past.time_nanos > before.time_nanos, row(heap.window(after, past), "<string>.branch"))
 print(row(before, "<string>.branch")[1] > 1_500_000, row(window, "<string>.branch")[:2])
 print({s.stack for s in other.snapshot().samples} >= {s.stack for s in after.samples})
 more = many(3000)
@@ -518,6 +551,7 @@ def test_stacks_with_nothing_alive_make_room_for_others() -> None:
     assert output.splitlines() == [
         "True True True",
         *["True"] * 3,
+        "True [0, 0, 0, 0]",
         "True [0, 0]",
         *["True"] * 2,
         "[0, 0]",

@@ -26,7 +26,7 @@ def test_tracemalloc_may_start_and_stop_in_every_order(look: str) -> None:
         if all(order.index(x) < order.index(x.upper()) for x in "ote")
     ]
     assert len(orders) == 90
-    other = type(heap)(FrameNames(), sample_bytes=1, max_frames=64)
+    other = type(heap)(FrameNames(), sample_bytes=1, max_frames=64, look_back=600)
     steps = {
         "o": heap.start, "O": heap.stop, "e": other.start, "E": other.stop,
         "t": lambda: tracemalloc.start(3), "T": tracemalloc.stop,
@@ -142,8 +142,8 @@ def test_a_sampler_of_the_same_kind_may_come_on_top(tmp_path: Path) -> None:
     spec = importlib.util.spec_from_loader("_core", loader, origin=copy)
     other = importlib.util.module_from_spec(spec)
     loader.exec_module(other)
-    core.heap_start(1e9, 16)
-    other.heap_start(1000.0, 16)
+    core.heap_start(1e9, 16, 0)
+    other.heap_start(1000.0, 16, 0)
     for _ in range(5000):
         assert not core.heap_repair()
     core.heap_stop()
@@ -171,7 +171,7 @@ def test_a_thousand_starts_leave_the_allocators_and_their_memory_as_they_were() 
 
     def cycles(count):
         for _ in range(count):
-            core.heap_start(1e6, 64)
+            core.heap_start(1e6, 64, 0)
             core.heap_stop()
         gc.collect()
         return used()

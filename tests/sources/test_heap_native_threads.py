@@ -59,7 +59,7 @@ def test_starts_stops_and_profiles_from_many_threads_race_without_harm() -> None
     profiles = []
 
     def rounds(count):
-        heap = NativeHeap(FrameNames(), sample_bytes=4096, max_frames=16)
+        heap = NativeHeap(FrameNames(), sample_bytes=4096, max_frames=16, look_back=600)
         for n in range(count):
             heap.start()
             if n % 10 == 0:
@@ -75,7 +75,7 @@ def test_starts_stops_and_profiles_from_many_threads_race_without_harm() -> None
             heap.stats()
 
     before = allocators()
-    shared = NativeHeap(FrameNames(), sample_bytes=4096, max_frames=16)
+    shared = NativeHeap(FrameNames(), sample_bytes=4096, max_frames=16, look_back=600)
     threads = [threading.Thread(target=rounds, args=(250,)) for _ in range(4)]
     threads += [threading.Thread(target=look, args=(shared,)) for _ in range(2)]
     with busy():
@@ -110,7 +110,7 @@ def test_a_thread_that_ran_at_a_larger_mean_samples_at_the_new_one() -> None:
 
     thread = threading.Thread(target=work)
     thread.start()
-    core.heap_start(2.0**40, 16)
+    core.heap_start(2.0**40, 16, 0)
     steps[0].set()
     steps[1].wait()
     core.heap_stop()
@@ -162,11 +162,11 @@ def test_code_objects_are_given_back_at_the_stop() -> None:
     gone = [weakref.ref(code) for code in codes]
     before = [sys.getrefcount(code) for code in codes]
     kept = []
-    core.heap_start(1.0, 64)
+    core.heap_start(1.0, 64, 0)
     for code in codes:
         exec(code)
     del code
-    snapshot, count, _ = core.heap_snapshot(0)
+    snapshot, count, *_ = core.heap_snapshot(0, -1)
     nodes = list(zip(*core.snapshot_nodes(snapshot, 0, count)))
     assert {code.co_name for code, _ in nodes if code} >= {f"code{n}" for n in range(50)}
     del nodes, snapshot  # which has references of its own
@@ -230,7 +230,7 @@ def test_naming_may_restart_the_engine_in_the_middle_of_a_profile() -> None:
         kept.append(bytes(3000))
 
     names = Names()
-    heap = NativeHeap(names, sample_bytes=1, max_frames=64)
+    heap = NativeHeap(names, sample_bytes=1, max_frames=64, look_back=600)
     heap.start()
     before()
     heap.snapshot()
