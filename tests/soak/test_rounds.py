@@ -1,4 +1,4 @@
-"""A thousand starts, forks, ends and workers with both samplers on: no crash, no hang, nothing left."""
+"""A thousand starts, forks, ends and workers with both samplers on: no crash, hang or leftover."""
 
 from __future__ import annotations
 
