@@ -398,3 +398,38 @@ def test_an_agent_may_be_made_deep_in_a_recursion() -> None:
         return made_at(depth - 1) if depth else stacks_native.unusable()
 
     assert "so deep a recursion" in made_at(sys.getrecursionlimit() - 150)
+
+
+def test_ten_overlapping_captures_are_as_right_as_a_lone_one() -> None:
+    def often() -> None:
+        burn(0.02)
+
+    def seldom() -> None:
+        burn(0.01)
+
+    agent = Agent(Config(heap=False, stack_engine="native", stack_hz=500, stack_max_cpu=0.5))
+    agent.start()
+    profiles: list[Profile] = []
+
+    def capture(wait: float, seconds: float) -> None:
+        time.sleep(wait)
+        profiles.append(agent.capture("cpu", seconds))
+
+    spans = [(0.07 * number, 0.5 + 0.2 * (number * 7 % 10)) for number in range(10)]
+    threads = [threading.Thread(target=capture, args=span) for span in spans]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        often()
+        seldom()
+    agent.stop()
+    assert len(profiles) == 10
+    for profile in profiles:
+        of_both = of_function(profile, "often"), of_function(profile, "seldom")
+        samples = sum(values[0] for values in of_both)
+        share = of_both[0][1] / sum(values[1] for values in of_both)
+        assert samples > 0.25 * 500 * profile.duration_nanos / 1e9
+        # Four standard errors, and a turn that a window has more of one than of the other.
+        turn = 0.02e9 / sum(values[1] for values in of_both)
+        assert abs(share - 2 / 3) < 4 * (2 / 9 / samples) ** 0.5 + turn
+        assert abs(profile.total("cpu") / profile.duration_nanos - 1) < 0.3
