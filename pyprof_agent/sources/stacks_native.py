@@ -40,7 +40,7 @@ _SAMPLER_LABELS = (Label("thread", "pyprof-stacks"),)
 _NATIVE_LABELS = (Label("thread", NATIVE_THREADS.function),)
 _YOUNG_LABELS = (Label("thread", "<new threads>"),)
 _OTHER_LABELS = (Label("thread", "<other threads>"),)
-_ENDED_LABELS = (Label("thread", "<ended threads>"),)
+_ENDED = "<ended threads>"
 
 
 class _Thread(NamedTuple):
@@ -269,6 +269,7 @@ def _labels_of(each: _Thread) -> _Labels:
     # a fork.
     thread = threading._active.get(each.ident)  # type: ignore[attr-defined]
     if not each.alive or (thread is not None and native_id_of(thread) != each.native_id):
-        return _ENDED_LABELS
+        # With its number: its CPU time is known, and divided among its own stacks only.
+        return (Label("thread", _ENDED), Label("thread_id", each.native_id))
     labels = (Label("thread", name_of(thread)), Label("thread_id", each.native_id))
     return _labels.setdefault(each.number, labels)

@@ -15,7 +15,7 @@ import pyprof_agent
 async def who(request: Request) -> PlainTextResponse:
     """The process, once it has made a profile."""
     profile = await pyprof_agent.current_agent().capture_async("wall")
-    return PlainTextResponse(f"{os.getpid()} {profile.total('samples') > 0}")
+    return PlainTextResponse(f"{os.getpid()} {profile.duration_nanos > 0}")
 
 
 pyprof_agent.start(stack_engine="native", heap_engine="native", stack_hz=1000)

@@ -400,6 +400,38 @@ def test_an_agent_may_be_made_deep_in_a_recursion() -> None:
     assert "so deep a recursion" in made_at(sys.getrecursionlimit() - 150)
 
 
+def test_threads_that_ended_unseen_have_their_own_cpu_time_each(stacks: NativeStacks) -> None:
+    # Divided among all of them by samples, that of the lazy one would be a matter of luck.
+    def busy() -> None:
+        burn(0.6)
+
+    def lazy() -> None:
+        for _ in range(600):
+            time.sleep(0.001)
+
+    threads = [threading.Thread(target=work) for work in (busy, lazy)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    profile = cpu(stacks)
+    numbers = {
+        label.value
+        for sample in profile.samples
+        for label in sample.labels
+        if Label("thread", "<ended threads>") in sample.labels and label.key == "thread_id"
+    }
+    assert numbers == {thread.native_id for thread in threads}
+    burned = {
+        number: sum(s.values[1] for s in profile.samples if Label("thread_id", number) in s.labels)
+        for number in numbers
+        if isinstance(number, int)
+    }
+    seen = [burned[thread.native_id] / 1e9 for thread in threads if thread.native_id]
+    assert 0.3 < seen[0] < 0.7
+    assert seen[1] < 0.1
+
+
 def test_ten_overlapping_captures_are_as_right_as_a_lone_one() -> None:
     def often() -> None:
         burn(0.02)
