@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
-from pyprof_agent import make_asgi_app, start
+from pyprof_agent import count, make_asgi_app, start
 
 
 class Orders:
@@ -38,9 +38,10 @@ channel.attach(Orders().receive)
 
 async def send_messages(request: Request) -> Response:
     """Send `count` messages."""
-    count = int(request.query_params.get("count", "1"))
-    for number in range(count):
+    messages = int(request.query_params.get("count", "1"))
+    for number in range(messages):
         channel.send(price(number))
+    count(messages)
     return JSONResponse({"sent": channel.sent})
 
 

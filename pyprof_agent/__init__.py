@@ -12,6 +12,7 @@ from pyprof_agent.config import Config
 from pyprof_agent.errors import (
     CaptureError,
     ConfigError,
+    GateError,
     NotRunningError,
     ProfileError,
     PyprofAgentError,
@@ -19,6 +20,8 @@ from pyprof_agent.errors import (
     UnknownProfileError,
 )
 from pyprof_agent.process import (
+    count,
+    count_requests,
     current_agent,
     make_asgi_app,
     make_fgprof_app,
@@ -36,6 +39,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "Frame",
+    "GateError",
     "Label",
     "NotRunningError",
     "Profile",
@@ -46,6 +50,8 @@ __all__ = [
     "UnknownProfileError",
     "ValueType",
     "Window",
+    "count",
+    "count_requests",
     "current_agent",
     "make_asgi_app",
     "make_fgprof_app",

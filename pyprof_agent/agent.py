@@ -21,6 +21,7 @@ from pyprof_agent.errors import (
     UnknownProfileError,
 )
 from pyprof_agent.formats.pprof import address
+from pyprof_agent.leaks.work import WorkCounter
 from pyprof_agent.profile import Profile, rounded
 from pyprof_agent.sources import (
     contention,
@@ -81,6 +82,7 @@ class Agent:
         self._fallbacks: dict[str, str] = {}
         self._heap: HeapSource | None = None
         self._started = 0.0  # by the monotonic clock
+        self._work = WorkCounter()
         self._delta: HeapDelta | None = None
         if self.config.heap:
             heap, reason = heap_engine(self.config, names)
@@ -90,7 +92,7 @@ class Agent:
             self._sources["heap"] = heap
             types = heap_tracemalloc.SAMPLE_TYPES
             self._kinds["heap"] = Kind(
-                heap, types, heap.snapshot, subtract=heap.window, past=heap.past
+                heap, types, heap.snapshot, self._work.tell, heap.window, heap.past
             )
             self._kinds["allocs"] = replace(self._kinds["heap"], finish=_show_allocations)
             self._delta = HeapDelta(heap)
@@ -183,6 +185,17 @@ class Agent:
             for source in self._sources.values():
                 source.stop()
             forks.forget(self)
+
+    def count(self, units: int = 1) -> None:
+        """Say that so much work is done: requests, messages, whatever memory should not grow by.
+
+        Heap profiles tell the sum, from which `pyprof-agent gate` knows the growth for each unit.
+
+        Raises ValueError for less than 0.
+        """
+        if units < 0:
+            raise ValueError(f"units is {units!r}; use 0 or more")
+        self._work.add(units)
 
     def stats(self) -> dict[str, dict[str, float]]:
         """Cost and losses of each source, and facts of the process.

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from pyprof_agent.doctor import examine
 from pyprof_agent.errors import PyprofAgentError
+from pyprof_agent.gate import command as gate
 from pyprof_agent.run import launch
 
 _RUN = """\
@@ -32,21 +33,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.verb is None:
         parser.print_help()
         return 2
-    if options.verb == "doctor":
-        return _doctor()
     try:
+        if options.verb == "doctor":
+            return _doctor()
+        if options.verb == "gate":
+            return gate.main(options)
+        if options.verb == "diff":
+            return gate.diff(options)
         launch(command, options.output, os.environ)
-    except PyprofAgentError as error:
+    except (PyprofAgentError, OSError) as error:
         print(f"pyprof-agent: {error}", file=sys.stderr)
     return 2
 
 
 def _doctor() -> int:
-    try:
-        healthy, report = examine()
-    except PyprofAgentError as error:
-        print(f"pyprof-agent: {error}", file=sys.stderr)
-        return 2
+    healthy, report = examine()
     print("\n".join(report))
     return 0 if healthy else 1
 
@@ -92,4 +93,5 @@ def _parser() -> argparse.ArgumentParser:
         description="Say which engines the agent can use in this environment, and why not others. "
         "Exit status 1 if the native heap engine is wished for and cannot be used.",
     )
+    gate.add_verbs(verbs)
     return parser

@@ -29,3 +29,7 @@ class NotRunningError(CaptureError):
 
 class ServeError(PyprofAgentError, OSError):
     """The side-port server could not be started."""
+
+
+class GateError(PyprofAgentError, RuntimeError):
+    """A gate could not look at a service, or was asked for what cannot be."""

@@ -126,6 +126,23 @@ def make_fgprof_app(
     )
 
 
+def count(units: int = 1) -> None:
+    """`Agent.count` of this process's agent. Does nothing if none runs."""
+    agent = _agent
+    if agent is not None:
+        agent.count(units)
+
+
+def count_requests(app: ASGIApp) -> ASGIApp:
+    """The ASGI application `app`, with `count()` called for each of its requests.
+
+    As a middleware: `app.add_middleware(count_requests)`.
+    """
+    from pyprof_agent.http.counting import CountingApp
+
+    return CountingApp(app, count)
+
+
 def serve(
     port: int = 6060,
     host: str = "127.0.0.1",

@@ -64,10 +64,12 @@ def code(page: Path) -> Iterator[str]:
 def test_there_are_the_pages_that_are_promised() -> None:
     assert [page.name for page in PAGES] == [
         "README.md",
+        "accuracy.md",
         "architecture.md",
         "configuration.md",
         "endpoints.md",
         "how-it-works.md",
+        "leaks.md",
         "overhead.md",
         "security.md",
         "start.md",

@@ -1,0 +1,1 @@
+"""Leaks found by growth: how fast memory grows, how sure that is, and which line it is."""

@@ -1,0 +1,103 @@
+"""What is known of a heap at one moment, of each line of code that allocates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import sqrt
+
+from pyprof_agent.leaks.work import process, units
+from pyprof_agent.profile import Frame, Profile
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Bytes of one line: allocated so far, and in use."""
+
+    allocated: float
+    in_use: float
+
+
+NOTHING = Counts(0, 0)
+
+_AROUND_REQUESTS = "pyprof_agent.http.counting."
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A heap at one moment.
+
+    seconds: Unix time
+    lines: by the innermost frame
+    sample_bytes: mean number of bytes between two samples; 1 where all is seen
+    work: units done so far; None where nothing is counted
+    process: which it is; None if the profile does not tell
+    """
+
+    seconds: float
+    lines: Mapping[Frame, Counts]
+    sample_bytes: int
+    work: int | None
+    process: int | None = None
+
+    @property
+    def in_use(self) -> float:
+        """Bytes in use in all lines."""
+        return sum(counts.in_use for counts in self.lines.values())
+
+    @property
+    def allocated(self) -> float:
+        """Bytes allocated so far in all lines."""
+        return sum(counts.allocated for counts in self.lines.values())
+
+    def of(self, line: Frame | None) -> Counts:
+        """The counts of a line, or of all of them for None."""
+        if line is None:
+            return Counts(self.allocated, self.in_use)
+        return self.lines.get(line, NOTHING)
+
+
+def look(profile: Profile) -> Look:
+    """What a heap profile says, less what the agent itself has: a look makes that grow at first.
+
+    Raises ProfileError if it has not the columns of one.
+    """
+    allocated, in_use = profile.column("alloc_space"), profile.column("inuse_space")
+    lines: dict[Frame, Counts] = {}
+    for stack, values, _ in profile.samples:
+        if stack and not any(_is_own(frame) for frame in stack):
+            before = lines.get(stack[0], NOTHING)
+            lines[stack[0]] = Counts(
+                before.allocated + values[allocated], before.in_use + values[in_use]
+            )
+    return Look(
+        profile.time_nanos / 1e9,
+        lines,
+        profile.period,
+        units(profile.comments),
+        process(profile.comments),
+    )
+
+
+def _is_own(frame: Frame) -> bool:
+    name = frame.function
+    return name.startswith("pyprof_agent.") and not name.startswith(_AROUND_REQUESTS)
+
+
+def error(looks: Sequence[Look], line: Frame | None = None) -> float:
+    """The standard error, in bytes, of what a line, or all of them, have grown by.
+
+    A sampled block stands for R bytes or more, so what is not the same at both ends, of N bytes, is
+    known to sqrt(N R): Poisson. What has stayed is the same samples, and adds nothing. Of a line at
+    most as much has come as it has allocated or has now, and gone as was there.
+    """
+    first, last = looks[0], looks[-1]
+    if last.sample_bytes <= 1:
+        return 0.0
+    changed = 0.0
+    for one in last.lines.keys() | first.lines.keys() if line is None else (line,):
+        begin, end = first.of(one), last.of(one)
+        allocated = max(end.allocated - begin.allocated, 0)
+        freed = max(allocated - (end.in_use - begin.in_use), 0)
+        changed += min(allocated, end.in_use) + min(freed, begin.in_use)
+    return sqrt(changed * last.sample_bytes)

@@ -1,0 +1,171 @@
+"""Whether a heap grows by more than a limit: surely not, surely, or not to be told."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pyprof_agent.errors import ConfigError
+from pyprof_agent.leaks.growth import FEWEST_LOOKS, LEAK, Growth, judge
+from pyprof_agent.leaks.looks import Look, error
+from pyprof_agent.leaks.trend import CERTAINTY, trend
+from pyprof_agent.profile import Frame
+
+PASSED, FAILED, UNKNOWN = "passed", "failed", "cannot tell"
+
+CLOSEST = 0.1
+"""Share of the limit that a growth is taken to be away from it, at least: to tell two that are
+equal apart takes for ever."""
+
+_UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "kB": 10**3, "MB": 10**6, "GB": 10**9}
+_HOURLY = re.compile(r"([0-9.]+)%/h")
+_PER_REQUEST = re.compile(rf"([0-9.]+)({'|'.join(_UNITS)})")
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """The most that a heap may grow: per cent an hour, or bytes for each unit of work."""
+
+    most: float
+    per_work: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.most:g} B a request" if self.per_work else f"{self.most:g} %/h"
+
+    @classmethod
+    def hourly(cls, text: str) -> Limit:
+        """From `1%/h`. Raises ConfigError."""
+        found = _HOURLY.fullmatch(text.replace(" ", ""))
+        if not found or not _number(found[1]) > 0:
+            raise ConfigError(f"the limit is {text!r}; use per cent an hour, as in 1%/h")
+        return cls(float(found[1]))
+
+    @classmethod
+    def per_request(cls, text: str) -> Limit:
+        """From `16B`, `1KiB`. Raises ConfigError."""
+        found = _PER_REQUEST.fullmatch(text.replace(" ", ""))
+        if not found or not _number(found[1]) > 0:
+            raise ConfigError(f"the limit is {text!r}; use bytes a request, as in 16B or 1KiB")
+        return cls(float(found[1]) * _UNITS[found[2]], per_work=True)
+
+
+def _number(text: str) -> float:
+    return float(text) if text.count(".") <= 1 and text != "." else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """An estimate, and what it is between; in the unit of the limit."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """A line whose memory grows all the time.
+
+    share: of all growth
+    """
+
+    line: Frame
+    growth: Growth
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The answer.
+
+    answer: `passed`, `failed` or `cannot tell`
+    bounds: None where there are too few looks
+    needed: seconds that a run should take to be told; None where this one did
+    suspects: who grows most first
+    """
+
+    answer: str
+    reason: str
+    limit: Limit
+    seconds: float
+    bounds: Bounds | None
+    needed: float | None
+    suspects: tuple[Suspect, ...]
+
+
+def decide(looks: Sequence[Look], limit: Limit) -> Verdict:
+    """Hold what was seen against a limit.
+
+    looks: at least one, in the order of time, without the warm-up
+
+    Raises ConfigError where the limit is for each unit of work, and nothing is counted.
+    """
+    work = _work(looks)
+    if limit.per_work and (work is None or work[-1] == work[0]):
+        raise ConfigError(
+            f"the limit is {limit}, and no request was counted: "
+            "add pyprof_agent.count_requests to the service, or call pyprof_agent.count()"
+        )
+    seconds = looks[-1].seconds - looks[0].seconds
+    bounds = _bounds(looks, limit, work) if len(looks) >= FEWEST_LOOKS else None
+    suspects = suspicious(looks)
+    if bounds is None or math.isinf(bounds.high - bounds.low):
+        length = seconds / max(len(looks) - 1, 1)
+        return Verdict(
+            *(UNKNOWN, f"{len(looks)} looks tell nothing of how sure a growth is", limit, seconds),
+            *(None, max(2 * seconds, 2 * FEWEST_LOOKS * length), suspects),
+        )
+    if bounds.high < limit.most:
+        return Verdict(PASSED, "it surely grows by less", limit, seconds, bounds, None, suspects)
+    if bounds.low > limit.most:
+        return Verdict(FAILED, "it surely grows by more", limit, seconds, bounds, None, suspects)
+    # What is unsure becomes less with the length of a run, and at least as fast.
+    apart = max(abs(bounds.estimate - limit.most), CLOSEST * limit.most)
+    unsure = max(bounds.high - bounds.estimate, bounds.estimate - bounds.low)
+    return Verdict(
+        *(UNKNOWN, "the limit is between the bounds", limit, seconds),
+        *(bounds, 1.2 * seconds * max(unsure / apart, 1), suspects),
+    )
+
+
+def suspicious(looks: Sequence[Look]) -> tuple[Suspect, ...]:
+    """The lines that leak, by `judge`."""
+    seconds, work = [look.seconds for look in looks], _work(looks)
+    growths = {}
+    for line in looks[-1].lines:
+        live = [look.of(line).in_use for look in looks]
+        if live[-1] > live[0]:
+            growths[line] = judge(seconds, live, work, error=error(looks, line))
+    hourly = {
+        line: growth.hourly.slope
+        for line, growth in growths.items()
+        if growth.verdict == LEAK and growth.hourly is not None
+    }
+    total = sum(hourly.values())
+    return tuple(
+        [
+            Suspect(line, growths[line], hourly[line] / total)
+            for line in sorted(hourly, key=hourly.__getitem__, reverse=True)
+        ]
+    )
+
+
+def _work(looks: Sequence[Look]) -> list[float] | None:
+    work = [look.work for look in looks]
+    return [float(units) for units in work if units is not None] if None not in work else None
+
+
+def _bounds(looks: Sequence[Look], limit: Limit, work: Sequence[float] | None) -> Bounds | None:
+    xs = work if limit.per_work and work is not None else [look.seconds for look in looks]
+    line = trend(xs, [look.in_use for look in looks])
+    if line is None or line.start <= 0:
+        return None
+    unit = 1.0 if limit.per_work else 3600 * 100 / line.start
+    unsure = CERTAINTY * error(looks) / (xs[-1] - xs[0])
+    return Bounds(
+        line.slope * unit,
+        (line.slope - math.hypot(line.slope - line.low, unsure)) * unit,
+        (line.slope + math.hypot(line.high - line.slope, unsure)) * unit,
+    )

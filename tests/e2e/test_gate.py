@@ -1,0 +1,82 @@
+"""The gate beside a load test of the example service: it fails the leak and passes the cure."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from pyprof_agent.formats.pprof import decode
+from pyprof_agent.sources import heap_native
+from tests.support import ROOT, free_port, running
+
+pytestmark = pytest.mark.skipif(bool(heap_native.unusable()), reason=heap_native.unusable() or "-")
+
+EXAMPLE = ROOT / "examples" / "leaky_service.py"
+
+
+def gate(tmp_path: Path, *options: str, leak: bool) -> tuple[int, str]:
+    """Exit status and output of a gate beside a load of messages."""
+    port = free_port()
+    base, over = f"http://127.0.0.1:{port}", threading.Event()
+
+    def ask(path: str, method: str) -> None:
+        request = urllib.request.Request(f"{base}{path}", method=method)
+        urllib.request.urlopen(request, timeout=30).close()
+
+    def load() -> None:
+        while not over.wait(0.02):
+            ask("/messages?count=100", "POST")
+
+    with running(
+        [sys.executable, EXAMPLE, "--port", str(port)],
+        ready=f"{base}/ping",
+        env={"PYPROF_AGENT_HEAP_SAMPLE_BYTES": "4096"},
+    ):
+        if leak:
+            ask("/receiver", "DELETE")
+        thread = threading.Thread(target=load)
+        thread.start()
+        try:
+            result = subprocess.run(
+                [*(sys.executable, "-m", "pyprof_agent", "gate", base, *options), "-o", tmp_path],
+                capture_output=True,
+                text=True,
+                timeout=100,
+                check=False,
+            )
+        finally:
+            over.set()
+            thread.join()
+    assert result.stderr.startswith("pyprof-agent: watching for "), result.stderr
+    return result.returncode, result.stdout
+
+
+SHORT = ("--duration", "12s", "--warm-up", "3s", "--every", "0.5s", "--max-per-request", "16B")
+
+
+def test_it_fails_the_leak_and_names_it(tmp_path: Path) -> None:
+    answer = tmp_path / "answer.json"
+    status, output = gate(tmp_path, *SHORT, "--json", str(answer), leak=True)
+    assert status == 1, output
+    assert output.startswith("failed: it surely grows by more than 16 B a request")
+    suspect = json.loads(answer.read_text())["suspects"][0]
+    lines = (ROOT / "examples" / "leaky_channel.py").read_text().splitlines()
+    assert "ENVELOPE.pack" in lines[suspect["line"] - 1]
+    assert suspect["bytes_per_request"]["estimate"] == pytest.approx(128, rel=0.05)
+    growth = decode((tmp_path / "growth.pb.gz").read_bytes())
+    assert growth.total("inuse_space") > 0
+    assert decode((tmp_path / "after.pb.gz").read_bytes()).total("inuse_space") > decode(
+        (tmp_path / "before.pb.gz").read_bytes()
+    ).total("inuse_space")
+
+
+def test_it_passes_the_cure(tmp_path: Path) -> None:
+    status, output = gate(tmp_path, *SHORT, leak=False)
+    assert status == 0, output
+    assert output.startswith("passed: it surely grows by less than 16 B a request")
