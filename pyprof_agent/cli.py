@@ -43,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         launch(command, options.output, os.environ)
     except (PyprofAgentError, OSError) as error:
         print(f"pyprof-agent: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        return 130  # as shells say it
     return 2
 
 

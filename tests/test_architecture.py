@@ -52,6 +52,7 @@ IMPORTS: dict[str, set[str]] = {
     "process": {"agent"} | BELOW_THE_AGENT - {"http"},
     "run": {"process", "config", "errors"},
     "doctor": {"agent", "config"},
+    "pytest_plugin": {"agent", "config", "leaks"},
     "gate": {"leaks", "formats", "profile", "errors"},
     "cli": {"run", "doctor", "gate", "errors"},
     "__main__": {"cli"},

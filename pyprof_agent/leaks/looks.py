@@ -20,7 +20,8 @@ class Counts:
 
 NOTHING = Counts(0, 0)
 
-_AROUND_REQUESTS = "pyprof_agent.http.counting."
+_OWN = "pyprof_agent."
+_AROUND_OTHERS = ("pyprof_agent.http.counting.", "pyprof_agent.pytest_plugin.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ def look(profile: Profile) -> Look:
     allocated, in_use = profile.column("alloc_space"), profile.column("inuse_space")
     lines: dict[Frame, Counts] = {}
     for stack, values, _ in profile.samples:
-        if stack and not any(_is_own(frame) for frame in stack):
+        if stack and not _is_own(stack):
             before = lines.get(stack[0], NOTHING)
             lines[stack[0]] = Counts(
                 before.allocated + values[allocated], before.in_use + values[in_use]
@@ -79,9 +80,11 @@ def look(profile: Profile) -> Look:
     )
 
 
-def _is_own(frame: Frame) -> bool:
-    name = frame.function
-    return name.startswith("pyprof_agent.") and not name.startswith(_AROUND_REQUESTS)
+def _is_own(stack: tuple[Frame, ...]) -> bool:
+    return stack[0].function.startswith(_OWN) or any(
+        frame.function.startswith(_OWN) and not frame.function.startswith(_AROUND_OTHERS)
+        for frame in stack
+    )
 
 
 def error(looks: Sequence[Look], line: Frame | None = None) -> float:
