@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from statistics import median
 
 CERTAINTY = 3.29
-"""Of the bounds, in standard deviations of the normal distribution: 99 %, both sides together."""
+"""Of the bounds, in standard deviations of the normal distribution: 99.9 %, both sides together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,9 @@ def trend(xs: Sequence[float], ys: Sequence[float]) -> Trend | None:
     score is multiplied as in Yue and Wang (2004), "The Mann-Kendall Test Modified by Effective
     Sample Size", equations 8 to 10, by the correlation of neighbours about the line.
 
+    Where each point is so much like the one before that there are no such bounds, it is taken for
+    a random walk with a drift, of which they are wider than needed for anything in between.
+
     xs: increasing, not all equal
     ys: as many
 
@@ -56,14 +59,36 @@ def trend(xs: Sequence[float], ys: Sequence[float]) -> Trend | None:
     rest = [y - slope * x - middle for x, y in zip(xs, ys, strict=True)]
     variance = count * (count - 1) * (2 * count + 5) / 18 * _repetition(rest)
     reach = CERTAINTY * math.sqrt(variance)
-    low = round((len(slopes) - reach) / 2)
-    high = round((len(slopes) + reach) / 2)
-    return Trend(
-        slope=slope,
-        low=slopes[low] if low >= 0 else -math.inf,
-        high=slopes[high] if high < len(slopes) else math.inf,
-        start=middle + slope * xs[0],
-    )
+    below = round((len(slopes) - reach) / 2)
+    above = round((len(slopes) + reach) / 2)
+    if below >= 0 and above < len(slopes):
+        low, high = slopes[below], slopes[above]
+    else:
+        drift, unsure = _walk(xs, ys)
+        low, high = min(drift - unsure, slope), max(drift + unsure, slope)
+    return Trend(slope, low, high, start=middle + slope * xs[0])
+
+
+def _walk(xs: Sequence[float], ys: Sequence[float]) -> tuple[float, float]:
+    """The drift of a random walk through the points, and how much more or less it may be.
+
+    Its steps are independent, with a variance in proportion to their length, so that the drift is
+    known by the first point and the last, and its variance is that of a step of length 1, divided
+    by the whole length. As few steps tell little of that, what is 1 at infinity is added for them:
+    (n + 3) / (n - 1) is near to Student's t, over the normal distribution, for ten steps and more.
+    """
+    length = xs[-1] - xs[0]
+    drift = (ys[-1] - ys[0]) / length
+    steps = [
+        (y - before - drift * (x - start)) ** 2 / (x - start)
+        for (start, before), (x, y) in itertools.pairwise(zip(xs, ys, strict=True))
+        if x > start
+    ]
+    count = len(steps)
+    if count < 2:
+        return drift, math.inf
+    few = (count + 3) / (count - 1)
+    return drift, CERTAINTY * few * math.sqrt(sum(steps) / count / length)
 
 
 def _repetition(rest: Sequence[float]) -> float:

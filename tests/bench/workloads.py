@@ -117,8 +117,8 @@ def large_blocks(rounds: int) -> int:
 
 
 def leave_behind() -> Node:
-    """A tree that stays alive: a few MiB that a heap profile has to show."""
-    return _grow(14, 1)
+    """A tree that stays alive: tens of MiB, so that no heap profile misses it by chance."""
+    return _grow(18, 1)
 
 
 WORKLOADS = {

@@ -57,7 +57,7 @@ def gate(tmp_path: Path, *options: str, leak: bool) -> tuple[int, str]:
     return result.returncode, result.stdout
 
 
-SHORT = ("--duration", "12s", "--warm-up", "3s", "--every", "0.5s", "--max-per-request", "16B")
+SHORT = ("--duration", "11s", "--warm-up", "2s", "--every", "0.2s", "--max-per-request", "16B")
 
 
 def test_it_fails_the_leak_and_names_it(tmp_path: Path) -> None:

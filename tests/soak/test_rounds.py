@@ -18,13 +18,13 @@ _UNUSABLE = heap_native.unusable() or stacks_native.unusable()
 pytestmark = [
     pytest.mark.skipif(bool(_UNUSABLE), reason=_UNUSABLE or "-"),
     pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc"),
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(1500),
 ]
 
 ROUNDS = 1000
 
 PRELUDE = f"""
-import os, sys, threading, time, traceback, warnings
+import gc, os, sys, threading, time, traceback, warnings
 import pyprof_agent
 
 warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside other threads
@@ -123,6 +123,8 @@ for _ in range(ROUNDS // 50):
         assert all(pool.map(work, range(50), chunksize=1))
         pool.close()
         pool.join()
+del pool
+gc.collect()  # a pool is in a cycle with its threads, and has pipes
 deadline = time.monotonic() + 10
 while held() != before and time.monotonic() < deadline:
     time.sleep(0.01)
@@ -186,7 +188,7 @@ def respawned(command: list[str], port: int, requests: int) -> set[bytes]:
     """What a server's workers, each of which ends after one request, say of themselves."""
     seen: set[bytes] = set()
     with running(command, ready=f"http://127.0.0.1:{port}/debug/pprof/") as process:
-        deadline = time.monotonic() + 600
+        deadline = time.monotonic() + 1400
         while len(seen) < requests and time.monotonic() < deadline:
             try:
                 seen.add(get(f"http://127.0.0.1:{port}/who", timeout=10))
