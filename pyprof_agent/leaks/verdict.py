@@ -114,22 +114,26 @@ def decide(looks: Sequence[Look], limit: Limit) -> Verdict:
     seconds = looks[-1].seconds - looks[0].seconds
     bounds = _bounds(looks, limit, work) if len(looks) >= FEWEST_LOOKS else None
     suspects = suspicious(looks)
-    if bounds is None or math.isinf(bounds.high - bounds.low):
-        length = seconds / max(len(looks) - 1, 1)
-        return Verdict(
-            *(UNKNOWN, f"{len(looks)} looks tell nothing of how sure a growth is", limit, seconds),
-            *(None, max(2 * seconds, 2 * FEWEST_LOOKS * length), suspects),
-        )
+
+    def verdict(answer: str, reason: str, needed: float | None = None) -> Verdict:
+        return Verdict(answer, reason, limit, seconds, bounds, needed, suspects)
+
+    if not any(look.in_use for look in looks):
+        reason = "no memory in use was seen; sample more of it, by a lower heap_sample_bytes"
+        return verdict(UNKNOWN, reason)
+    if bounds is None:
+        pause = seconds / max(len(looks) - 1, 1)
+        reason = f"{len(looks)} looks tell nothing of how sure a growth is"
+        return verdict(UNKNOWN, reason, max(2 * seconds, 2 * FEWEST_LOOKS * pause))
     if bounds.high < limit.most:
-        return Verdict(PASSED, "it surely grows by less", limit, seconds, bounds, None, suspects)
+        return verdict(PASSED, "it surely grows by less")
     if bounds.low > limit.most:
-        return Verdict(FAILED, "it surely grows by more", limit, seconds, bounds, None, suspects)
+        return verdict(FAILED, "it surely grows by more")
     # What is unsure becomes less with the length of a run, and at least as fast.
     apart = max(abs(bounds.estimate - limit.most), CLOSEST * limit.most)
     unsure = max(bounds.high - bounds.estimate, bounds.estimate - bounds.low)
-    return Verdict(
-        *(UNKNOWN, "the limit is between the bounds", limit, seconds),
-        *(bounds, 1.2 * seconds * max(unsure / apart, 1), suspects),
+    return verdict(
+        UNKNOWN, "the limit is between the bounds", 1.2 * seconds * max(unsure / apart, 1)
     )
 
 
@@ -169,7 +173,7 @@ def _work(looks: Sequence[Look]) -> list[float] | None:
 def _bounds(looks: Sequence[Look], limit: Limit, work: Sequence[float] | None) -> Bounds | None:
     xs = work if limit.per_work and work is not None else [look.seconds for look in looks]
     line = trend(xs, [look.in_use for look in looks])
-    if line is None or line.start <= 0:
+    if line is None or line.start <= 0 or math.isinf(line.high - line.low):
         return None
     unit = 1.0 if limit.per_work else 3600 * 100 / line.start
     unsure = CERTAINTY * error(looks) / (xs[-1] - xs[0])

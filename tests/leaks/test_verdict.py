@@ -81,6 +81,13 @@ def test_few_looks_tell_nothing_and_say_how_many_would() -> None:
     assert verdict.needed > 5
 
 
+def test_where_nothing_was_sampled_more_has_to_be() -> None:
+    verdict = decide([Look(one.seconds, {}, 1, 0) for one in looks(40, 0)], Limit.hourly("1%/h"))
+    assert verdict.answer == UNKNOWN
+    assert "by a lower heap_sample_bytes" in verdict.reason
+    assert verdict.needed is None
+
+
 @pytest.mark.parametrize(
     ("text", "most"), [("1%/h", 1), ("0.5 %/h", 0.5), ("100%/h", 100), (".5%/h", 0.5)]
 )
