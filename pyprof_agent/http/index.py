@@ -10,11 +10,12 @@ from pyprof_agent.formats.units import label
 DESCRIPTIONS = {
     "allocs": "Memory allocations so far: the same table as heap, allocations shown first.",
     "heap": "Memory in use, by the stack that allocated it. gc=1 collects garbage first; "
-    "seconds=N shows what changed in that time.",
+    "seconds=N shows what changes in that time, last=N what has changed in the last N seconds.",
     "delta_heap": "Memory allocated since this was last asked for, by whomever, and memory in use. "
     "For one scraper that takes no differences itself.",
-    "profile": "CPU time by stack over seconds=N, 30 if not given.",
-    "wall": "Elapsed time by stack, waiting included, over seconds=N, 30 if not given.",
+    "profile": "CPU time by stack over seconds=N, 30 if not given; last=N is the last N seconds, "
+    "at once.",
+    "wall": "Elapsed time by stack, waiting included, over seconds=N, 30 if not given, or last=N.",
     "goroutine": "Every thread and asyncio task with the stack it is at. "
     "debug=2 lists them one by one, with names.",
     "threadcreate": "Threads by the function they run.",
@@ -60,6 +61,7 @@ _LOSSES = {
     "stacks": {
         "overflowed": "new stacks that came when the table was full",
         "failures": "looks that failed",
+        "unreadable": "stacks that changed at each attempt to read them",
     },
 }
 """Numbers of a source that are no cost but a loss, and what each is of."""
@@ -236,7 +238,7 @@ def _engines(
         every = stats["heap"]["sample_bytes"]
         yield "heap rate", _bytes(every), "allocated between two samples, on average"
     if "hz" in stats.get("stacks", {}):
-        yield "stacks rate", f"{stats['stacks']['hz']:g} Hz", "looks a second, at most"
+        yield "stacks rate", f"{stats['stacks']['hz']:.3g} Hz", "looks a second"
 
 
 def _losses(stats: Mapping[str, Mapping[str, float]]) -> Iterator[_Fact]:
