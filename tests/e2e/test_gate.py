@@ -36,7 +36,7 @@ def gate(tmp_path: Path, *options: str, leak: bool) -> tuple[int, str]:
     with running(
         [sys.executable, EXAMPLE, "--port", str(port)],
         ready=f"{base}/ping",
-        env={"PYPROF_AGENT_HEAP_SAMPLE_BYTES": "4096"},
+        env={"PYPROF_AGENT_HEAP_SAMPLE_BYTES": "256"},
     ):
         if leak:
             ask("/receiver", "DELETE")

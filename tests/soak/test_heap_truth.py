@@ -142,7 +142,8 @@ def test_ten_million_stacks_do_not_grow_the_table_past_its_cap() -> None:
     output = run_python(STACKS_WITHOUT_END, timeout=1500).stdout
     rows = [tuple(map(int, line.split())) for line in output.splitlines()]
     print(f"\nown bytes, frames, resident bytes after each million: {rows}")
-    assert rows[1][0] == rows[-1][0] <= 200 * rows[-1][1]
+    assert rows[-1][0] <= 200 * rows[-1][1]
+    assert rows[-1][0] < 1.01 * rows[1][0]  # the past has a step more every ten seconds
     assert rows[-1][1] == 2**19
     assert rows[-1][2] - rows[1][2] < 2 * MIB
 
