@@ -312,7 +312,8 @@ def test_sampling_alone_does_not_make_a_fork_warn() -> None:
         "threading.Thread(target=time.sleep, args=(0.2,)).start()",
         "pyprof_agent.serve(port=0)",
         "pyprof_agent.serve(port=0); sys.exit(3)",
-        "import signal; os.kill(os.getpid(), signal.SIGINT); time.sleep(5)",
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "os.kill(os.getpid(), signal.SIGINT); time.sleep(5)",
     ],
 )
 def test_a_program_ends_as_it_would_without_the_agent(end: str) -> None:
