@@ -79,6 +79,38 @@ def test_an_agent_of_ones_own_can_be_forked_in_the_middle_of_anything() -> None:
     assert run_python(OWN_AGENT, timeout=110).stdout == "done\n"
 
 
+# The child ends with its only thread, not at the end of a program.
+FROM_A_THREAD = """
+import os, sys, threading, time, warnings
+import pyprof_agent
+
+warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside other threads
+pyprof_agent.start(heap=False, stack_engine=sys.argv[1])
+
+def work():
+    child = os.fork()
+    if child == 0:
+        time.sleep(0.3)
+        return
+    end = time.monotonic() + 20
+    while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0):
+        if time.monotonic() > end:
+            os.kill(child, 9)
+            sys.exit("the child hangs")
+        time.sleep(0.005)
+    print("done", ended[1])
+
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+"""
+
+
+@pytest.mark.parametrize("engine", ["python", "auto"])
+def test_a_child_that_a_thread_has_forked_ends_with_that_thread(engine: str) -> None:
+    assert run_python(FROM_A_THREAD, engine).stdout == "done 0\n"
+
+
 # Hooks before a fork run last first, so that this one runs after ours.
 STOP_IN_A_HOOK = """
 import os

@@ -12,6 +12,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -287,25 +288,34 @@ read_stack(struct sampled *sampled)
     return stack_book_marker(MARKER_UNREADABLE);
 }
 
-/* Whether a thread could run on if we did not have its CPU: where there is but one, no thread ever
-   runs while we look. */
-static bool
-waits_for_our_cpu(uint64_t native_id)
+#define STAT_BYTES 1024
+
+/* What proc(5) says of a thread of ours, from its state on: `) R ...`; NULL if it is gone. */
+static const char *
+read_stat(uint64_t native_id, char text[STAT_BYTES])
 {
     char path[64];
     snprintf(path, sizeof path, "/proc/self/task/%u/stat", (unsigned)native_id);
     int file = open(path, O_RDONLY | O_CLOEXEC);
     if (file < 0) {
-        return false;
+        return NULL;
     }
-    char text[1024];
-    ssize_t length = read(file, text, sizeof text - 1);
+    ssize_t length = read(file, text, STAT_BYTES - 1);
     close(file);
     if (length <= 0) {
-        return false;
+        return NULL;
     }
     text[length] = '\0';
-    const char *rest = strrchr(text, ')'); /* the name before may have anything in it */
+    return strrchr(text, ')'); /* the name before may have anything in it */
+}
+
+/* Whether a thread could run on if we did not have its CPU: where there is but one, no thread ever
+   runs while we look. */
+static bool
+waits_for_our_cpu(uint64_t native_id)
+{
+    char text[STAT_BYTES];
+    const char *rest = read_stat(native_id, text);
     if (rest == NULL || strncmp(rest, ") R", 3) != 0) {
         return false;
     }
@@ -467,6 +477,21 @@ wait_until(struct timespec due)
     return go_on;
 }
 
+/* Whether no other thread is left. A process that was forked by another thread than the main one ends
+   with the last of its threads, so that must not be ours. */
+static bool
+is_left_alone(void)
+{
+    if (frames_newest_thread(sampler.interpreter) != NULL) {
+        return false;
+    }
+    struct stat tasks; /* a folder: two links, and one for each thread */
+    char text[STAT_BYTES];
+    const char *main_thread = read_stat((uint64_t)getpid(), text);
+    return main_thread != NULL && strncmp(main_thread, ") Z", 3) == 0 /* is over, and stays listed */
+           && stat("/proc/self/task", &tasks) == 0 && tasks.st_nlink == 2 + 2;
+}
+
 static void *
 sample(void *Py_UNUSED(unused))
 {
@@ -475,7 +500,7 @@ sample(void *Py_UNUSED(unused))
     pthread_getcpuclockid(pthread_self(), &sampler.own_clock);
     pthread_mutex_unlock(&lock);
     uint64_t cpu = 0; /* the wake-up is part of the cost */
-    while (wait_until(due_time())) {
+    while (wait_until(due_time()) && !is_left_alone()) {
         pthread_mutex_lock(&lock);
         look();
         schedule(cpu);

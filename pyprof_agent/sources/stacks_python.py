@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import random
 import sys
 import threading
@@ -227,6 +228,8 @@ class PythonStacks:
     def _run(self, wake: threading.Lock) -> None:
         dice = random.Random()  # the program's own generator is not ours to advance
         while not wake.acquire(timeout=max(self._due - time.monotonic(), 0)):
+            if _is_left_alone():
+                return
             before = time.thread_time()
             try:
                 self._tick()
@@ -348,3 +351,17 @@ def _warn_of_green_threads(module: str) -> None:
         "the engine off",
         module,
     )
+
+
+def _is_left_alone() -> bool:
+    """Whether the calling thread is the only one of the process.
+
+    A process that was forked by another thread than the main one ends with the last of its
+    threads, so that must not be ours.
+    """
+    if len(sys._current_frames()) > 1:
+        return False
+    with contextlib.suppress(OSError), open("/proc/self/stat", "rb") as stat:
+        main_is_over = stat.read().rpartition(b")")[2].startswith(b" Z")  # it stays listed
+        return main_is_over and len(os.listdir("/proc/self/task")) == 2
+    return False
