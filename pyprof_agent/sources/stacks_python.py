@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import random
 import sys
 import threading
@@ -19,6 +18,7 @@ from types import FrameType
 
 from pyprof_agent.errors import NotRunningError
 from pyprof_agent.profile import Frame, Label, Profile, Sample, ValueType
+from pyprof_agent.sources import own_process
 from pyprof_agent.sources.naming import FrameNames
 from pyprof_agent.sources.stack_counters import (
     COUNTERS,
@@ -27,12 +27,7 @@ from pyprof_agent.sources.stack_counters import (
     UNSAMPLED,
 )
 from pyprof_agent.sources.stack_rows import Row, StackRows
-from pyprof_agent.sources.thread_clock import (
-    green_threads,
-    name_of,
-    native_id_of,
-    thread_cpu_ns,
-)
+from pyprof_agent.sources.thread_clock import green_threads, name_of, native_id_of, thread_cpu_ns
 
 DEFAULT_HZ = 20.0
 
@@ -228,10 +223,10 @@ class PythonStacks:
     def _run(self, wake: threading.Lock) -> None:
         dice = random.Random()  # the program's own generator is not ours to advance
         while not wake.acquire(timeout=max(self._due - time.monotonic(), 0)):
-            if _is_left_alone():
-                return
             before = time.thread_time()
             try:
+                if len(sys._current_frames()) == 1 and own_process.has_ended_but_for_us():
+                    return
                 self._tick()
             except Exception:
                 self._failures += 1
@@ -351,17 +346,3 @@ def _warn_of_green_threads(module: str) -> None:
         "the engine off",
         module,
     )
-
-
-def _is_left_alone() -> bool:
-    """Whether the calling thread is the only one of the process.
-
-    A process that was forked by another thread than the main one ends with the last of its
-    threads, so that must not be ours.
-    """
-    if len(sys._current_frames()) > 1:
-        return False
-    with contextlib.suppress(OSError), open("/proc/self/stat", "rb") as stat:
-        main_is_over = stat.read().rpartition(b")")[2].startswith(b" Z")  # it stays listed
-        return main_is_over and len(os.listdir("/proc/self/task")) == 2
-    return False
