@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+_T = TypeVar("_T")
 
 AT_ONCE = 250
 """Rows, stacks or frames in one piece: half a millisecond of work, or less."""
@@ -24,3 +27,9 @@ def batches(start: int, stop: int) -> Iterator[tuple[int, int]]:
             time.sleep(_PAUSE)
             since = time.perf_counter()
         yield begin, min(begin + AT_ONCE, stop)
+
+
+def gently(values: Sequence[_T]) -> Iterator[_T]:
+    """The values one by one, with the same pauses."""
+    for start, stop in batches(0, len(values)):
+        yield from values[start:stop]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from pyprof_agent.doctor import examine
 from pyprof_agent.errors import PyprofAgentError
-from pyprof_agent.gate import command as gate
+from pyprof_agent.gate.arguments import add_verbs
 from pyprof_agent.run import launch
 
 _RUN = """\
@@ -36,10 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.verb == "doctor":
             return _doctor()
-        if options.verb == "gate":
-            return gate.main(options)
-        if options.verb == "diff":
-            return gate.diff(options)
+        if options.verb in ("gate", "diff"):
+            return _gate(options)
         launch(command, options.output, os.environ)
     except (PyprofAgentError, OSError) as error:
         print(f"pyprof-agent: {error}", file=sys.stderr)
@@ -52,6 +50,12 @@ def _doctor() -> int:
     healthy, report = examine()
     print("\n".join(report))
     return 0 if healthy else 1
+
+
+def _gate(options: argparse.Namespace) -> int:
+    from pyprof_agent.gate import command
+
+    return command.main(options) if options.verb == "gate" else command.diff(options)
 
 
 def _split(words: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
@@ -95,5 +99,5 @@ def _parser() -> argparse.ArgumentParser:
         description="Say which engines the agent can use in this environment, and why not others. "
         "Exit status 1 if the native heap engine is wished for and cannot be used.",
     )
-    gate.add_verbs(verbs)
+    add_verbs(verbs)
     return parser

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import NamedTuple
 
-from pyprof_agent.batches import batches
+from pyprof_agent.batches import batches, gently
 from pyprof_agent.errors import ProfileError
 
 MAX_SAMPLE_TYPES = 4
@@ -157,12 +157,10 @@ def rounded(profile: Profile) -> Profile:
 
 def scale(profile: Profile, factor: float) -> Profile:
     """The profile with every value multiplied by `factor`."""
-    scaled: list[Sample] = []
-    for start, stop in batches(0, len(profile.samples)):
-        scaled += [
-            Sample(stack, tuple([value * factor for value in values]), labels)
-            for stack, values, labels in profile.samples[start:stop]
-        ]
+    scaled = [
+        Sample(stack, tuple([value * factor for value in values]), labels)
+        for stack, values, labels in gently(profile.samples)
+    ]
     return replace(profile, samples=tuple(scaled))
 
 
@@ -182,15 +180,14 @@ def merge(profiles: Iterable[Profile]) -> Profile:
         _check_compatible(first, part)
     totals: dict[tuple[tuple[Frame, ...], tuple[Label, ...]], tuple[float, ...]] = {}
     for part in parts:
-        for start, stop in batches(0, len(part.samples)):
-            for stack, values, labels in part.samples[start:stop]:
-                key = (stack, labels)
-                so_far = totals.get(key)
-                totals[key] = (
-                    values
-                    if so_far is None
-                    else tuple([a + b for a, b in zip(so_far, values, strict=True)])
-                )
+        for stack, values, labels in gently(part.samples):
+            key = (stack, labels)
+            so_far = totals.get(key)
+            totals[key] = (
+                values
+                if so_far is None
+                else tuple([a + b for a, b in zip(so_far, values, strict=True)])
+            )
     return replace(
         first,
         samples=tuple(
@@ -275,17 +272,16 @@ def _problem(profile: Profile) -> str | None:
 
 
 def _sample_problems(samples: Sequence[Sample], width: int) -> Iterator[str]:
-    for start, stop in batches(0, len(samples)):
-        for _, values, labels in samples[start:stop]:
-            if len(values) != width:
-                yield f"a sample has {len(values)} values for {width} sample types"
-            for value in values:
-                if not -_INT64_MAX <= value <= _INT64_MAX:  # not a number fails this, too
-                    yield f"a sample has the value {value}, which is no 64-bit integer"
-            if labels:
-                problem = _label_problem(labels)
-                if problem is not None:
-                    yield problem
+    for _, values, labels in gently(samples):
+        if len(values) != width:
+            yield f"a sample has {len(values)} values for {width} sample types"
+        for value in values:
+            if not -_INT64_MAX <= value <= _INT64_MAX:  # not a number fails this, too
+                yield f"a sample has the value {value}, which is no 64-bit integer"
+        if labels:
+            problem = _label_problem(labels)
+            if problem is not None:
+                yield problem
 
 
 def _label_problem(labels: tuple[Label, ...]) -> str | None:

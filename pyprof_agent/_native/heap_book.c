@@ -188,14 +188,14 @@ add_weight(size_t size, uint64_t *objects, uint64_t *bytes)
     *bytes += (uint64_t)llround(weight * (double)size * HEAP_BYTE_UNIT);
 }
 
-/* A bucket that is about to change, at that moment. */
+/* A bucket that is about to change. */
 static struct heap_bucket *
-changing(uint32_t number, int64_t now)
+changing(uint32_t number)
 {
     struct heap_bucket *bucket = &book.buckets[number];
     const uint64_t values[LOOK_BACK_VALUES] = {bucket->alloc_objects, bucket->alloc_bytes,
                                                bucket->free_objects, bucket->free_bytes};
-    look_back_catch_up(&book.history, now);
+    look_back_catch_up(&book.history, monotonic());
     look_back_save(&book.history, number, &bucket->saved, values);
     return bucket;
 }
@@ -215,9 +215,9 @@ add_live(struct live_block block)
 }
 
 static void
-count_freed(struct live_block block, int64_t now)
+count_freed(struct live_block block)
 {
-    struct heap_bucket *bucket = changing(block.bucket, now);
+    struct heap_bucket *bucket = changing(block.bucket);
     add_weight(block.size, &bucket->free_objects, &bucket->free_bytes);
 }
 
@@ -247,12 +247,12 @@ heap_book_allocated(void *address, size_t size)
         }
         struct live_block stale;
         if (heap_book_may_have(address) && take_live(address, &stale)) {
-            count_freed(stale, monotonic()); /* by free() of the C library, or while our hooks were away */
+            count_freed(stale); /* by free() of the C library, or while our hooks were away */
         }
         uint32_t bucket = bucket_of(node);
         struct live_block block = {(uintptr_t)address, size, bucket, book.run};
         if (bucket != STACK_NONE && add_live(block)) {
-            struct heap_bucket *changed = changing(bucket, monotonic());
+            struct heap_bucket *changed = changing(bucket);
             book.samples++;
             add_weight(size, &changed->alloc_objects, &changed->alloc_bytes);
         }
@@ -269,7 +269,7 @@ heap_book_free(void *address)
     struct live_block block;
     heap_book_lock();
     if (take_live(address, &block)) {
-        count_freed(block, monotonic());
+        count_freed(block);
     }
     heap_book_unlock();
 }
@@ -290,7 +290,7 @@ heap_book_freed(struct live_block block)
     heap_book_lock();
     if (book.open && block.run == book.run) {
         book.taken--;
-        count_freed(block, monotonic());
+        count_freed(block);
     }
     heap_book_unlock();
 }
@@ -302,7 +302,7 @@ heap_book_put_back(struct live_block block)
     if (book.open && block.run == book.run) {
         book.taken--;
         if (!add_live(block)) {
-            count_freed(block, monotonic());
+            count_freed(block);
             book.dropped++;
         }
     }
@@ -313,10 +313,9 @@ void
 heap_book_free_all(void)
 {
     heap_book_lock();
-    int64_t now = monotonic();
     for (size_t slot = 0; slot < book.live.slots; slot++) {
         if (book.live.blocks[slot].address != 0) {
-            count_freed(book.live.blocks[slot], now);
+            count_freed(book.live.blocks[slot]);
             book.live.blocks[slot].address = 0;
         }
     }

@@ -11,7 +11,7 @@ struct stack_settings {
     uint32_t look_back_seconds;
 };
 
-/* All of these are called with the GIL held, and one after the other. */
+/* All of these are called with the GIL held, and never give it up: so one after the other. */
 
 /* Why it cannot be started; NULL if it is. */
 const char *stack_sampler_start(const struct stack_settings *settings);

@@ -17,7 +17,7 @@ from typing import Any
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
-from pyprof_agent.batches import batches
+from pyprof_agent.batches import batches, gently
 from pyprof_agent.errors import ProfileError
 from pyprof_agent.formats._schema import FILE_DESCRIPTOR
 from pyprof_agent.formats.numbering import Numbering, cut
@@ -172,13 +172,10 @@ class _Encoder:
         samples, stacks = self.profile.samples, self.stacks()
         # Numbers that tell rows apart and are the same in every process, as hashes of numbers
         # are. To compare the rows themselves would hold the GIL for 20 ms.
-        keys: list[int] = []
-        for start, stop in batches(0, len(samples)):
-            rows = zip(stacks[start:stop], samples[start:stop], strict=True)
-            keys += [
-                hash((stack, zlib.crc32(repr(labels).encode()) if labels else 0, values))
-                for stack, (_, values, labels) in rows
-            ]
+        keys = [
+            hash((stack, zlib.crc32(repr(labels).encode()) if labels else 0, values))
+            for stack, (_, values, labels) in zip(stacks, gently(samples), strict=True)
+        ]
         in_order = sorted(range(len(samples)), key=keys.__getitem__)
         for start, stop in batches(0, len(samples)):
             part = _Message()

@@ -25,13 +25,14 @@ class Client:
     """
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url if "//" in url else f"http://{url}")
         try:
+            parts = urlsplit(url if "//" in url else f"http://{url}")
             port = parts.port
+            if parts.scheme not in ("http", "https") or not parts.hostname or not url.isascii():
+                raise ValueError
         except ValueError:
-            port = -1
-        if parts.scheme not in ("http", "https") or not parts.hostname or port == -1:
-            raise GateError(f"the URL is {url!r}; use one like http://localhost:8000{DEBUG_PATH}")
+            wanted = f"use one like http://localhost:8000{DEBUG_PATH}"
+            raise GateError(f"the URL is {url!r}; {wanted}") from None
         kind = (
             http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         )

@@ -13,6 +13,8 @@ from pyprof_agent.leaks.verdict import Limit, Verdict, decide
 from pyprof_agent.profile import Profile
 
 MOST_LOOKS = 240
+"""Looks in a run, whatever --every is: the slopes between any two of them are compared."""
+
 LOOKS = 60
 """So many in a run, if they are not more than one a second."""
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-DEBUG_PATH = "/debug/pprof"
+from pyprof_agent.http.mounting import PREFIX
 
 
 class CountingApp:
@@ -20,6 +20,6 @@ class CountingApp:
         self._count = count
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and DEBUG_PATH not in scope["path"]:
+        if scope["type"] == "http" and PREFIX not in scope["path"]:
             self._count()
         await self._app(scope, receive, send)

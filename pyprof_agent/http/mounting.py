@@ -6,6 +6,9 @@ import re
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+PREFIX = "/debug/pprof"
+"""Where it is mounted, as everywhere in Go; a service may have it elsewhere."""
+
 _HOST = re.compile(rb"[\w.:\[\]-]+", re.ASCII)
 
 

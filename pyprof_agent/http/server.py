@@ -16,10 +16,9 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
 from pyprof_agent.errors import ServeError
-from pyprof_agent.http.mounting import OnlyFgprof
+from pyprof_agent.http.mounting import PREFIX, OnlyFgprof
 from pyprof_agent.http.tls import Certificates
 
-PREFIX = "/debug/pprof"
 FGPROF = "/debug/fgprof"
 START_SECONDS = 10.0
 STOP_SECONDS = 2.0

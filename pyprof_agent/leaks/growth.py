@@ -62,8 +62,8 @@ def judge(
     error: bytes, the standard error of the difference between the last and the first look
     """
     count = len(seconds)
-    worked = work is not None and work[-1] > work[0]
-    xs = work if work is not None and worked else seconds
+    done = work if work is not None and work[-1] > work[0] else None
+    xs = seconds if done is None else done
     line = trend(xs, live) if count >= FEWEST_LOOKS else None
     if line is None:
         return Growth(UNSURE, f"{count} looks so far, and {FEWEST_LOOKS} are needed")
@@ -75,7 +75,7 @@ def judge(
     steadiness = max(min(steps) / mean, 0.0) if mean > 0 else 0.0
 
     def growth(verdict: str, reason: str) -> Growth:
-        return Growth(verdict, reason, hourly, percent, steadiness, line if worked else None)
+        return Growth(verdict, reason, hourly, percent, steadiness, None if done is None else line)
 
     if line.high <= 0:
         return growth(INNOCENT, "it shrinks")
@@ -87,7 +87,7 @@ def judge(
         return growth(INNOCENT, "it has grown at times, and not all the time")
     if steps == sorted(steps, reverse=True) and steps[-1] < LEVELS_OFF * steps[0]:
         return growth(INNOCENT, "it levels off")
-    traffic = _traffic_percent(seconds, work) if work is not None and worked else None
+    traffic = None if done is None else _traffic_percent(seconds, done)
     if traffic is not None and percent is not None and percent.low <= traffic.high:
         return growth(INNOCENT, f"traffic grows as fast, by {traffic.slope:.1f} % an hour")
     return growth(LEAK, "it grows all the time")

@@ -51,10 +51,8 @@ class Look:
         """Bytes allocated so far in all lines."""
         return sum(counts.allocated for counts in self.lines.values())
 
-    def of(self, line: Frame | None) -> Counts:
-        """The counts of a line, or of all of them for None."""
-        if line is None:
-            return Counts(self.allocated, self.in_use)
+    def of(self, line: Frame) -> Counts:
+        """The counts of a line."""
         return self.lines.get(line, NOTHING)
 
 

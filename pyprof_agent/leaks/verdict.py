@@ -23,8 +23,9 @@ CLOSEST = 0.1
 equal apart takes for ever."""
 
 _UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "kB": 10**3, "MB": 10**6, "GB": 10**9}
-_HOURLY = re.compile(r"([0-9.]+)%/h")
-_PER_REQUEST = re.compile(rf"([0-9.]+)({'|'.join(_UNITS)})")
+_NUMBER = r"([0-9]+\.?[0-9]*|\.[0-9]+)"
+_HOURLY = re.compile(rf"{_NUMBER}%/h")
+_PER_REQUEST = re.compile(rf"{_NUMBER}({'|'.join(_UNITS)})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class Limit:
     def hourly(cls, text: str) -> Limit:
         """From `1%/h`. Raises ConfigError."""
         found = _HOURLY.fullmatch(text.replace(" ", ""))
-        if not found or not _number(found[1]) > 0:
+        if not found or float(found[1]) == 0:
             raise ConfigError(f"the limit is {text!r}; use per cent an hour, as in 1%/h")
         return cls(float(found[1]))
 
@@ -49,13 +50,9 @@ class Limit:
     def per_request(cls, text: str) -> Limit:
         """From `16B`, `1KiB`. Raises ConfigError."""
         found = _PER_REQUEST.fullmatch(text.replace(" ", ""))
-        if not found or not _number(found[1]) > 0:
+        if not found or float(found[1]) == 0:
             raise ConfigError(f"the limit is {text!r}; use bytes a request, as in 16B or 1KiB")
         return cls(float(found[1]) * _UNITS[found[2]], per_work=True)
-
-
-def _number(text: str) -> float:
-    return float(text) if text.count(".") <= 1 and text != "." else 0.0
 
 
 @dataclass(frozen=True, slots=True)

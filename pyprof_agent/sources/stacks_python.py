@@ -225,9 +225,9 @@ class PythonStacks:
         while not wake.acquire(timeout=max(self._due - time.monotonic(), 0)):
             before = time.thread_time()
             try:
-                if len(sys._current_frames()) == 1 and own_process.has_ended_but_for_us():
-                    return
                 self._tick()
+                if len(self._threads) == 1 and own_process.has_ended_but_for_us():
+                    return
             except Exception:
                 self._failures += 1
                 if self._failures == 1:
