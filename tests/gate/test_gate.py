@@ -202,7 +202,10 @@ def test_another_answer_is_told(port: int) -> None:
         Client(f"localhost:{port}").heap()
 
 
-@pytest.mark.parametrize("url", ["", "ftp://localhost", "http://", "http://localhost:http"])
+@pytest.mark.parametrize(
+    "url",
+    ["", "ftp://localhost", "http://", "http://localhost:http", "http://[", "http://localhost/é"],
+)
 def test_what_is_no_url_is_refused(url: str) -> None:
     with pytest.raises(GateError, match="the URL is"):
         Client(url)

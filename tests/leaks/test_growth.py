@@ -52,6 +52,18 @@ def test_too_few_looks_and_too_little_growth_tell_nothing() -> None:
     assert judge(history.seconds, history.live, error=growth / 10).verdict == LEAK
 
 
+@pytest.mark.parametrize(("correlation", "most"), [(0.95, 0.01), (0.98, 0.02), (1.0, 0.06)])
+def test_memory_that_wanders_is_seldom_called_a_leak(correlation: float, most: float) -> None:
+    called = []
+    for seed in range(200):
+        dice, rest, live = random.Random(seed), 0.0, []
+        for _ in range(60):
+            rest = correlation * rest + dice.gauss(0, 0.01)
+            live.append(2e8 * (1 + rest))
+        called.append(judge([60.0 * look for look in range(60)], live).verdict == LEAK)
+    assert fmean(called) <= most
+
+
 def test_what_shrinks_is_no_leak() -> None:
     seconds = [60.0 * look for look in range(60)]
     live = [1e8 - 1e5 * look for look in range(60)]

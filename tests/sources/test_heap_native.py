@@ -557,3 +557,12 @@ def test_stacks_with_nothing_alive_make_room_for_others() -> None:
         "[0, 0]",
         *["True"] * 2,
     ]
+
+
+def test_the_collector_has_no_rows_to_go_through(every_block: NativeHeap) -> None:
+    kept = [bytearray(1000) for _ in range(10)]
+    profile = every_block.snapshot()
+    assert len(profile.samples) > 0
+    assert not any(gc.is_tracked(sample) for sample in profile.samples)
+    assert not any(gc.is_tracked(sample.values) for sample in profile.samples)
+    del kept

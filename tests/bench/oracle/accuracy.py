@@ -114,8 +114,9 @@ def _summary(judged: Judged) -> str:
     return f"""
 ## In short
 
-The largest error of a share, in percentage points, with {STANDARD_ERRORS} standard errors. What is
-beyond them by more than a point is **bold**.
+The error of a share in percentage points, with {STANDARD_ERRORS} standard errors in brackets. What
+is beyond them by more than a point is **bold**; of each program the share is told that is farthest
+beyond, or that with the largest error where none is.
 
 {table(["", *titles], rows)}
 
@@ -203,9 +204,8 @@ def _title(name: str, kind: str) -> str:
 
 def error(share: Share) -> str:
     """An error with its chance in brackets, if it is one of a sample."""
-    chance = 100 * share.width if share.sampled else 0
-    text = f"{share.error:+.1f}" + (f" ({chance:.1f})" if share.sampled else "")
-    return f"**{text}**" if abs(share.error) > chance + 1 else text
+    text = f"{share.error:+.1f}" + (f" ({share.chance:.1f})" if share.sampled else "")
+    return f"**{text}**" if share.wrong else text
 
 
 def _profilers(judged: Judged) -> str:

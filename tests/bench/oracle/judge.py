@@ -20,6 +20,9 @@ _FILE_NAMES = frozenset(path.name for path in Path(programs.__file__).parent.glo
 STANDARD_ERRORS = 3
 """So many are told beside each share."""
 
+POINTS = 1.0
+"""How far beyond them, in percentage points, a share may be from the truth."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -60,6 +63,16 @@ class Share:
         """In percentage points."""
         return 100 * (self.seen - self.true)
 
+    @property
+    def chance(self) -> float:
+        """The part of the error that may be chance, in percentage points; 0 where none is."""
+        return 100 * self.width if self.sampled else 0.0
+
+    @property
+    def wrong(self) -> bool:
+        """Whether it is farther from the truth than chance and `POINTS` explain."""
+        return abs(self.error) > self.chance + POINTS
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -82,7 +95,11 @@ class Verdict:
 
     @property
     def worst(self) -> Share | None:
-        """The share that is farthest from the truth."""
+        """The share that is farthest beyond its chance if any is wrong, else that with the largest
+        error: a large error of few samples must not hide a small one of many."""
+        wrong = [share for share in self.shares if share.wrong]
+        if wrong:
+            return max(wrong, key=lambda share: abs(share.error) - share.chance)
         return max(self.shares, key=lambda share: abs(share.error), default=None)
 
     @property

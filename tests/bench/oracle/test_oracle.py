@@ -78,6 +78,20 @@ def test_the_worst_share_is_the_farthest_whatever_its_sign() -> None:
     assert abs(verdict.worst.error) == 50
 
 
+def test_a_share_that_chance_does_not_explain_is_worse_than_a_larger_error_that_it_does() -> None:
+    rows = [
+        shop_row("shop", "buy", samples=540, weight=540),
+        shop_row("shop", "sell", samples=445, weight=445),
+        shop_row("shop", samples=15, weight=15),
+    ]
+    verdict = judge.judge(SHOP, {"buy": 500, "sell": 499, REST: 1}, rows)
+    errors = {share.branch: round(share.error, 1) for share in verdict.shares}
+    assert errors == {"buy": 4.0, "sell": -5.4, REST: 1.4}
+    assert [share.branch for share in verdict.shares if share.wrong] == [REST]
+    assert verdict.worst is not None
+    assert verdict.worst.branch == REST
+
+
 @pytest.mark.parametrize(
     "functions",
     [
