@@ -19,6 +19,7 @@ from pyprof_agent.errors import (
     ServeError,
     UnknownProfileError,
 )
+from pyprof_agent.leaks.report import LeakReport
 from pyprof_agent.process import (
     count,
     count_requests,
@@ -41,6 +42,7 @@ __all__ = [
     "Frame",
     "GateError",
     "Label",
+    "LeakReport",
     "NotRunningError",
     "Profile",
     "ProfileError",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -12,21 +11,22 @@ from functools import partial
 from itertools import chain
 from typing import ParamSpec, TypeVar
 
-from pyprof_agent import forks
+from pyprof_agent import forks, own_process
 from pyprof_agent.config import Config
 from pyprof_agent.engines import HeapSource, Source, heap_engine, stack_engine
 from pyprof_agent.errors import (
+    CaptureError,
     ConfigError,
     NotRunningError,
     UnknownProfileError,
 )
 from pyprof_agent.formats.pprof import address
+from pyprof_agent.leaks.report import LeakReport
 from pyprof_agent.leaks.work import WorkCounter
 from pyprof_agent.profile import Profile, rounded
 from pyprof_agent.sources import (
     contention,
     heap_tracemalloc,
-    own_process,
     stack_counters,
     tasks,
 )
@@ -34,7 +34,8 @@ from pyprof_agent.sources.heap_delta import HeapDelta
 from pyprof_agent.sources.markers import MARKERS
 from pyprof_agent.sources.naming import FrameNames
 from pyprof_agent.sources.tasks import ThreadsAndTasks
-from pyprof_agent.windows import Kind, Window, look_back
+from pyprof_agent.watch import LeakWatch, watch_of
+from pyprof_agent.windows import Kind, Window, check_last, check_seconds, look_back
 from pyprof_agent.worker import Worker
 
 _P = ParamSpec("_P")
@@ -49,18 +50,9 @@ ALIASES = {
 """Other names a profile can be asked for by."""
 
 
-def _in_main_interpreter() -> bool:
-    """Whether this is the main interpreter of the process, and not a subinterpreter."""
-    for name in ("_interpreters", "_xxsubinterpreters"):  # from 3.13 on; before
-        with contextlib.suppress(ImportError):
-            interpreters = importlib.import_module(name)
-            return bool(interpreters.get_current() == interpreters.get_main())
-    return True
-
-
 # Found out here and not at each start: a fork beside a thread that imports leaves that import's
 # lock held in the child for ever. So nothing that may run beside a fork imports.
-_IN_MAIN_INTERPRETER = _in_main_interpreter()
+_IN_MAIN_INTERPRETER = own_process.in_main_interpreter()
 
 
 class Agent:
@@ -84,6 +76,7 @@ class Agent:
         self._started = 0.0  # by the monotonic clock
         self._work = WorkCounter()
         self._delta: HeapDelta | None = None
+        self._watch: LeakWatch | None = None
         if self.config.heap:
             heap, reason = heap_engine(self.config, names)
             self._heap = heap
@@ -97,6 +90,7 @@ class Agent:
             self._kinds["allocs"] = replace(self._kinds["heap"], finish=_show_allocations)
             self._delta = HeapDelta(heap)
             self._kinds["delta_heap"] = Kind(heap, types, self._delta.snapshot, has_windows=False)
+            self._watch = watch_of(self.config, heap, self._work.tell)
         if self.config.stacks:
             stacks, reason = stack_engine(self.config, names)
             if reason:
@@ -164,16 +158,18 @@ class Agent:
             if self.running:
                 return
             forks.follow(self)
+            worker = Worker([self._watch] if self._watch else [])
             try:
                 for source in self._sources.values():
                     source.start()
+                worker.start()
             except BaseException:
                 for source in self._sources.values():
                     source.stop()
                 forks.forget(self)
                 raise
             self._started = time.monotonic()
-            self._worker = Worker()
+            self._worker = worker
 
     def stop(self) -> None:
         """Stop sampling. Does nothing if it does not run."""
@@ -197,7 +193,7 @@ class Agent:
             raise ValueError(f"units is {units!r}; use 0 or more")
         self._work.add(units)
 
-    def stats(self) -> dict[str, dict[str, float]]:
+    def stats(self) -> dict[str, Mapping[str, float]]:
         """Cost and losses of each source, and facts of the process.
 
         `{"stacks": {"ticks": 1200, ...}, ..., "process": {...}}`; of the process, as far as they
@@ -212,10 +208,26 @@ class Agent:
             process["heap_bytes"] = self._heap.in_use_bytes()
         if self.running:
             process["agent_seconds"] = time.monotonic() - self._started
+        watch = {} if self._watch is None else {"leaks": self._watch.stats()}
         return {
             **{room: source.stats() for room, source in self._sources.items()},
+            **watch,
             "process": process,
         }
+
+    def leaks(self) -> LeakReport:
+        """What the watch knows: whether memory grows, by how much, and in which lines.
+
+        Raises NotRunningError before `start()`, and CaptureError where the watch is off.
+        """
+        if not self.running:
+            raise _not_running()
+        if self._watch is None:
+            raise CaptureError(
+                "the leak watch is off: leak_window is 0, or not given and the heap engine is not "
+                "the native one"
+            )
+        return self._watch.report()
 
     def begin(self, name: str) -> Window:
         """Open a window that begins now; its `end()` gives the profile.
@@ -247,11 +259,11 @@ class Agent:
         if last is not None:
             if seconds is not None:
                 raise ValueError(f"seconds is {seconds!r} and last is {last!r}; use one of them")
-            _check_last(last, self.config.look_back)
+            check_last(last, self.config.look_back)
             return look_back(self._kind(name), name, last)
         if seconds is None:
             return self._since_start(name)
-        _check_seconds(seconds)
+        check_seconds(seconds)
         window = self.begin(name)
         time.sleep(seconds)
         return window.end()
@@ -265,7 +277,7 @@ class Agent:
             return await self.offload(self.capture, name, seconds, last=last)
         if seconds is None:
             return await self.offload(self._since_start, name)
-        _check_seconds(seconds)
+        check_seconds(seconds)
         window = await self.offload(self.begin, name)
         await asyncio.sleep(seconds)
         return await self.offload(window.end)
@@ -329,18 +341,6 @@ class Agent:
 
 def _show_allocations(profile: Profile) -> Profile:
     return replace(profile, default_sample_type="alloc_space")
-
-
-def _check_seconds(seconds: float) -> None:
-    if not seconds > 0:
-        raise ValueError(f"seconds is {seconds!r}; use a positive number")
-
-
-def _check_last(seconds: float, longest: float) -> None:
-    if not 0 < seconds <= longest:
-        raise ValueError(
-            f"last is {seconds!r}; use a positive number up to look_back, which is {longest}"
-        )
 
 
 def _not_running() -> NotRunningError:

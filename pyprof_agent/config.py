@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any
@@ -18,7 +18,8 @@ _RUN_PROCESS = "PYPROF_AGENT_RUN_PROCESS"
 HEAP_ENGINES = ("auto", "native", "tracemalloc")
 STACK_ENGINES = ("auto", "native", "python")
 
-_FRACTIONS = ("stack_hz", "stack_max_cpu")
+_FRACTIONS = ("stack_hz", "stack_max_cpu", "leak_limit")
+_NOT_FROM_ENVIRONMENT = ("on_leak",)
 
 _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("0", "false", "no", "off")
@@ -37,7 +38,11 @@ class Config:
     stack_max_cpu: share of one core that looking at stacks may cost: where it would cost more they
         are looked at less often
     max_frames: frames kept of a stack, counted from the leaf
-    look_back: seconds that one can look back for, in ten-second steps (native engine); 0 keeps none
+    look_back: seconds that one can look back for, in ten-second steps (native engine); 0 is none
+    leak_window: seconds over which growth of memory is judged, by 60 looks; 0 is no watch. None is
+        an hour with the native heap engine, and no watch with tracemalloc, whose looks cost more
+    leak_limit: growth, in per cent of the process's memory an hour, from which on the agent warns
+    on_leak: is called with the `LeakReport` at each such warning; not from the environment
 
     Raises ConfigError for a value that cannot be used.
     """
@@ -51,6 +56,9 @@ class Config:
     stack_max_cpu: float = 0.01
     max_frames: int = 128
     look_back: int = 600
+    leak_window: int | None = None
+    leak_limit: float = 5.0
+    on_leak: Callable[[Any], object] | None = None
 
     def __post_init__(self) -> None:
         for name in ("heap", "stacks"):
@@ -65,6 +73,11 @@ class Config:
             _check_range("stack_hz", self.stack_hz, 0.1, 1000, whole=False)
         _check_range("stack_max_cpu", self.stack_max_cpu, 0.0001, 1, whole=False)
         _check_range("look_back", self.look_back, 0, 86400, whole=True)
+        if self.leak_window is not None:
+            _check_range("leak_window", self.leak_window, 0, 30 * 86400, whole=True)
+        _check_range("leak_limit", self.leak_limit, 0.01, 100_000, whole=False)
+        if self.on_leak is not None and not callable(self.on_leak):
+            raise _wrong("on_leak", self.on_leak, "use a function that takes the report")
 
     @classmethod
     def load(
@@ -174,7 +187,8 @@ def _with_environ(
     """The options, and what the environment says about the other fields of `kind`."""
     environ = os.environ if environ is None else environ
     values = dict(options)
-    for name in sorted({each.name for each in fields(kind)} - values.keys()):
+    known = {each.name for each in fields(kind)}
+    for name in sorted(known - values.keys() - {*_NOT_FROM_ENVIRONMENT}):
         variable = PREFIX + name.upper()
         if variable in environ:
             values[name] = _parse(name, environ[variable])

@@ -13,7 +13,8 @@ from pyprof_agent.agent import Agent
 from pyprof_agent.config import Config
 from pyprof_agent.leaks.growth import FEWEST_LOOKS
 from pyprof_agent.leaks.looks import Look, look
-from pyprof_agent.leaks.verdict import Suspect, suspicious
+from pyprof_agent.leaks.verdict import Suspect, grown, suspicious
+from pyprof_agent.leaks.words import where
 
 NAME = "no_leaks"
 SAMPLE_BYTES = 1  # every block: a round may leave no more than one behind
@@ -72,7 +73,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
 
 def _leaks(body: Callable[[], object], rounds: _Rounds) -> list[str]:
-    agent = Agent(Config(stacks=False, heap_sample_bytes=SAMPLE_BYTES))
+    agent = Agent(Config(stacks=False, heap_sample_bytes=SAMPLE_BYTES, leak_window=0))
     agent.start()
     try:
         looks: list[Look] = []
@@ -84,7 +85,8 @@ def _leaks(body: Callable[[], object], rounds: _Rounds) -> list[str]:
                 looks.append(Look(float(len(looks)), found.lines, found.sample_bytes, len(looks)))
     finally:
         agent.stop()
-    return [_told(suspect) for suspect in suspicious(looks) if _each_round(suspect) > rounds.most]
+    suspects = suspicious(looks, grown(looks))
+    return [_told(suspect) for suspect in suspects if _each_round(suspect) > rounds.most]
 
 
 def _each_round(suspect: Suspect) -> float:
@@ -92,5 +94,4 @@ def _each_round(suspect: Suspect) -> float:
 
 
 def _told(suspect: Suspect) -> str:
-    line = suspect.line
-    return f"  {_each_round(suspect):.0f} bytes: {line.function} ({line.filename}:{line.line})"
+    return f"  {_each_round(suspect):.0f} bytes: {where(suspect.line)}"

@@ -57,3 +57,17 @@ def look_back(kind: Kind, name: str, seconds: float) -> Profile:
         )
     earlier = kind.past(seconds)
     return rounded(kind.finish(kind.subtract(kind.snapshot(), earlier)))
+
+
+def check_seconds(seconds: float) -> None:
+    """Raises ValueError for what is no length of a window."""
+    if not seconds > 0:
+        raise ValueError(f"seconds is {seconds!r}; use a positive number")
+
+
+def check_last(seconds: float, longest: float) -> None:
+    """Raises ValueError for what is no time to look back for."""
+    if not 0 < seconds <= longest:
+        raise ValueError(
+            f"last is {seconds!r}; use a positive number up to look_back, which is {longest}"
+        )

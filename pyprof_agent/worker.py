@@ -1,4 +1,7 @@
-"""The one thread that collects and encodes for asyncio programs, so that no loop has to wait."""
+"""The one thread that collects and encodes for asyncio programs, so that no loop has to wait.
+
+What is to be done now and then, by the clock, is done there too.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +9,37 @@ import asyncio
 import contextlib
 import queue
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from pyprof_agent.errors import NotRunningError
-
-THREAD = "pyprof-agent-worker"
+from pyprof_agent.own_process import WORKER_THREAD, has_ended_but_for_us
 
 FORK_SECONDS = 1.0
 """How long a fork waits for an idle thread to end."""
 
+LONELY_SECONDS = 1.0
+"""How often the thread looks whether it is all that is left of a process that would end then."""
+
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+
+
+class Chore(Protocol):
+    """Something to be done now and then. It takes care of its own failures.
+
+    due: when it is to be done next, by the monotonic clock
+    """
+
+    @property
+    def due(self) -> float: ...
+    def begin(self) -> None:
+        """Begin anew: with the worker, and in a forked child."""
+
+    def run(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +79,23 @@ class Worker:
 
     No `ThreadPoolExecutor`: that takes no work once the main thread has ended, while other
     threads may go on to serve for days.
+
+    chores: what is to be done besides; with any, the thread is there from `start()` on
     """
 
-    def __init__(self) -> None:
+    def __init__(self, chores: Sequence[Chore] = ()) -> None:
+        self._chores = tuple(chores)
         self._ended = False
+        # Of this process: such a one does not end with its main thread but with its last.
+        self._forked_by_thread = False
+        self._about_to = False
         self._begin_anew()
+
+    def start(self) -> None:
+        """Begin with the chores. Raises RuntimeError if no thread can be started."""
+        with self._lock:
+            if self._chores and not self._ended and self._thread is None:
+                self._launch()
 
     def _begin_anew(self) -> None:
         # Guards all here. Re-entrant, as a signal handler may fork while a job is handed over.
@@ -72,6 +104,8 @@ class Worker:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._unfinished = 0
+        for chore in self._chores:
+            chore.begin()
 
     async def run(self, function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """The result of `function` with these arguments, or what it raises.
@@ -105,6 +139,8 @@ class Worker:
 
     def before_fork(self) -> None:
         """Take the thread away if it is idle: from 3.12 on, fork warns of any other thread."""
+        by_main = threading.get_ident() == threading.main_thread().ident
+        self._about_to = self._forked_by_thread or not by_main
         # With time limits, as a fork that waits for ever is worse than one that meets the thread.
         if not self._lock.acquire(timeout=FORK_SECONDS):
             return
@@ -116,12 +152,19 @@ class Worker:
             thread.join(FORK_SECONDS)
 
     def after_fork(self, *, child: bool) -> None:
-        """The child begins anew: the thread, and who waits for it, are not there."""
+        """The child begins anew: the thread, and who waits for it, are not there.
+
+        Raises RuntimeError if there are chores and no thread can be started for them.
+        """
         if child:
             self._begin_anew()
+            self._forked_by_thread = self._about_to
+        self.start()
 
     def _launch(self) -> None:
-        thread = threading.Thread(target=self._work, args=(self._jobs,), name=THREAD, daemon=True)
+        thread = threading.Thread(
+            target=self._work, args=(self._jobs,), name=WORKER_THREAD, daemon=True
+        )
         thread.start()
         self._thread = thread
 
@@ -133,9 +176,28 @@ class Worker:
         return thread
 
     def _work(self, jobs: queue.SimpleQueue[_Job | None]) -> None:
-        while (job := jobs.get()) is not None:
+        while (job := self._next(jobs)) is not None:
             job.run()
             del job  # not to keep a whole profile until the next one
             with self._lock:
                 if jobs is self._jobs:
                     self._unfinished -= 1
+
+    def _next(self, jobs: queue.SimpleQueue[_Job | None]) -> _Job | None:
+        """What is to be done next; chores come first, when it is time. None is the end."""
+        while True:
+            for chore in self._chores:
+                if chore.due <= time.monotonic():
+                    chore.run()
+            try:
+                return jobs.get(timeout=self._pause())
+            except queue.Empty:
+                if self._forked_by_thread and has_ended_but_for_us():
+                    return None
+
+    def _pause(self) -> float | None:
+        """Seconds to wait for a job at most; None is for ever."""
+        waits = [chore.due - time.monotonic() for chore in self._chores]
+        if self._forked_by_thread:
+            waits.append(LONELY_SECONDS)
+        return max(min(waits), 0.0) if waits else None

@@ -85,7 +85,7 @@ import os, sys, threading, time, warnings
 import pyprof_agent
 
 warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside other threads
-pyprof_agent.start(heap=False, stack_engine=sys.argv[1])
+pyprof_agent.start(heap=sys.argv[2] == "heap", stack_engine=sys.argv[1])
 
 def work():
     child = os.fork()
@@ -106,9 +106,10 @@ thread.join()
 """
 
 
+@pytest.mark.parametrize("heap", ["heap", "no heap"])  # with it there is the leak watch
 @pytest.mark.parametrize("engine", ["python", "auto"])
-def test_a_child_that_a_thread_has_forked_ends_with_that_thread(engine: str) -> None:
-    assert run_python(FROM_A_THREAD, engine).stdout == "done 0\n"
+def test_a_child_that_a_thread_has_forked_ends_with_that_thread(engine: str, heap: str) -> None:
+    assert run_python(FROM_A_THREAD, engine, heap).stdout == "done 0\n"
 
 
 # Hooks before a fork run last first, so that this one runs after ours.

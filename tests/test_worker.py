@@ -8,12 +8,13 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from pyprof_agent import NotRunningError
-from pyprof_agent.worker import THREAD, Worker
+from pyprof_agent.own_process import WORKER_THREAD as THREAD
+from pyprof_agent.worker import Worker
 from tests.support import run_python
 
 
@@ -253,3 +254,60 @@ threading.Thread(target=serve).start()
 def test_captures_go_on_after_the_main_thread_has_ended() -> None:
     result = run_python(AFTER_THE_MAIN_THREAD)
     assert (result.stdout, result.stderr) == ("done\n", "")
+
+
+class Clockwork:
+    """A chore each 10 ms."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.done: list[str] = []
+        self.due = 0.0
+
+    def begin(self) -> None:
+        self.begun += 1
+        self.due = time.monotonic() + 0.01
+
+    def run(self) -> None:
+        self.done.append(threading.current_thread().name)
+        self.due = time.monotonic() + 0.01
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_chores_are_done_by_the_clock_from_the_start_on_between_other_work() -> None:
+    chore = Clockwork()
+    worker = Worker([chore])
+    assert (chore.begun, workers_threads()) == (1, [])
+    worker.start()
+    worker.start()
+    assert len(workers_threads()) == 1
+    until(lambda: len(chore.done) >= 3)
+    assert asyncio.run(worker.run(int, "7")) == 7
+    before = len(chore.done)
+    until(lambda: len(chore.done) > before)
+    worker.end()
+    until(lambda: workers_threads() == [])
+    assert set(chore.done) == {THREAD}
+    assert chore.begun == 1
+
+
+def test_chores_go_on_after_a_fork_in_the_parent_and_begin_anew_in_the_child() -> None:
+    chore = Clockwork()
+    worker = Worker([chore])
+    worker.start()
+    for child, begun in ((False, 1), (True, 2)):
+        worker.before_fork()
+        until(lambda: workers_threads() == [])
+        worker.after_fork(child=child)
+        before = len(chore.done)
+        until(lambda before=before: len(chore.done) > before)  # type: ignore[misc]
+        assert chore.begun == begun
+    worker.end()
+    worker.start()
+    until(lambda: workers_threads() == [])

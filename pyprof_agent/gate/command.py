@@ -15,6 +15,7 @@ from pyprof_agent.gate.client import Client
 from pyprof_agent.gate.run import Outcome, Plan, run
 from pyprof_agent.leaks.looks import Look
 from pyprof_agent.leaks.verdict import Limit
+from pyprof_agent.leaks.words import duration, size
 from pyprof_agent.profile import subtract
 
 _BAR = 30
@@ -38,14 +39,14 @@ def main(options: argparse.Namespace) -> int:
 
 def _progress(terminal: bool, plan: Plan) -> Callable[[float, Look], None]:
     if not terminal:
-        length = report.duration(plan.duration)
+        length = duration(plan.duration)
         print(f"pyprof-agent: watching for {length}", file=sys.stderr, flush=True)
         return lambda share, look: None
 
     def tell(share: float, look: Look) -> None:
         bar = "#" * round(share * _BAR)
         warming = ", warming up" if share < plan.warm_up / plan.duration else ""
-        line = f"[{bar:<{_BAR}}] {share:4.0%} {report.size(look.in_use)} in use{warming}"
+        line = f"[{bar:<{_BAR}}] {share:4.0%} {size(look.in_use)} in use{warming}"
         print(f"\r{line:<70}", end="\n" if share == 1 else "", file=sys.stderr, flush=True)
 
     return tell

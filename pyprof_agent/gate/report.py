@@ -3,33 +3,18 @@
 from __future__ import annotations
 
 import json
-import math
 from xml.etree import ElementTree
 
-from pyprof_agent.leaks.trend import Trend
-from pyprof_agent.leaks.verdict import FAILED, PASSED, Bounds, Suspect, Verdict
+from pyprof_agent.leaks.verdict import FAILED, PASSED, Verdict
+from pyprof_agent.leaks.words import bounds_object, duration, suspect_object, suspect_text
 
 EXIT = {PASSED: 0, FAILED: 1}
 """Exit status by answer; 2 where it cannot be told."""
 
 MOST_SUSPECTS = 10
 
-
-def duration(seconds: float) -> str:
-    """`90 s`, `5 min`, `2 h`: rounded up."""
-    if seconds < 120:
-        return f"{math.ceil(seconds)} s"
-    if seconds < 7200:
-        return f"{math.ceil(seconds / 60)} min"
-    return f"{math.ceil(seconds / 3600)} h"
-
-
-def size(count: float) -> str:
-    """Bytes in the largest unit that leaves one or more."""
-    for unit, name in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
-        if abs(count) >= unit:
-            return f"{count / unit:.1f} {name}"
-    return f"{count:.0f} B"
+LONGEST = 24 * 3600.0
+"""Seconds of the longest run that is recommended."""
 
 
 def text(verdict: Verdict) -> str:
@@ -45,25 +30,25 @@ def text(verdict: Verdict) -> str:
             f"{bounds.high:.3g}, in {duration(verdict.seconds)}"
         )
     if verdict.needed is not None:
-        lines.append(f"  a run of {duration(verdict.needed)} can tell: --duration")
+        lines.append(f"  {_longer(verdict.needed)}")
     if verdict.suspects:
         lines.append("  lines that grow all the time:")
-        lines += [f"    {_suspect(suspect)}" for suspect in verdict.suspects[:MOST_SUSPECTS]]
+        lines += [f"    {suspect_text(suspect)}" for suspect in verdict.suspects[:MOST_SUSPECTS]]
     return "\n".join(lines)
 
 
-def _suspect(suspect: Suspect) -> str:
-    line, growth = suspect.line, suspect.growth
-    words = [f"{line.function} ({line.filename}:{line.line})"]
-    if growth.hourly is not None:
-        words.append(f"{size(growth.hourly.slope)} an hour")
-    if growth.per_unit is not None:
-        words.append(f"{growth.per_unit.slope:.0f} B a request")
-    return ", ".join([*words, f"{suspect.share:.0%} of that growth"])
+def _longer(needed: float) -> str:
+    if needed <= LONGEST:
+        return f"a run of {duration(needed)} can tell: --duration"
+    return (
+        "no run of a day can tell; the bounds are closer with a lower heap_sample_bytes in the "
+        "service, and a limit in bytes a request is told sooner: --max-per-request"
+    )
 
 
 def as_json(verdict: Verdict) -> str:
     """All of it, with `null` for what is not known."""
+    bounds = verdict.bounds
     return json.dumps(
         {
             "answer": verdict.answer,
@@ -73,30 +58,12 @@ def as_json(verdict: Verdict) -> str:
                 "unit": "bytes/request" if verdict.limit.per_work else "%/h",
             },
             "seconds": verdict.seconds,
-            "growth": _bounds(verdict.bounds),
+            "growth": None if bounds is None else bounds_object(bounds.estimate, bounds),
             "needed_seconds": verdict.needed,
-            "suspects": [
-                {
-                    "function": suspect.line.function,
-                    "file": suspect.line.filename,
-                    "line": suspect.line.line,
-                    "bytes_per_hour": _bounds(suspect.growth.hourly),
-                    "bytes_per_request": _bounds(suspect.growth.per_unit),
-                    "share": suspect.share,
-                }
-                for suspect in verdict.suspects
-            ],
+            "suspects": [suspect_object(suspect) for suspect in verdict.suspects],
         },
         indent=1,
     )
-
-
-def _bounds(found: Bounds | Trend | None) -> dict[str, float | None] | None:
-    if found is None:
-        return None
-    estimate = found.slope if isinstance(found, Trend) else found.estimate
-    values = {"estimate": estimate, "low": found.low, "high": found.high}
-    return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
 def junit(verdict: Verdict) -> bytes:

@@ -34,7 +34,12 @@ def text(content: str | bytes) -> Response:
     return PlainTextResponse(content, headers=_ALWAYS)
 
 
-def html(content: str) -> Response:
+def json(content: bytes) -> Response:
+    """JSON that is encoded already."""
+    return Response(content, media_type="application/json", headers=_ALWAYS)
+
+
+def html(content: str | bytes) -> Response:
     """A page; it needs no script and loads nothing, and may not."""
     policy = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
     return HTMLResponse(content, headers={**_ALWAYS, "Content-Security-Policy": policy})

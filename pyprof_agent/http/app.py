@@ -23,13 +23,14 @@ from pyprof_agent.access import Rule
 from pyprof_agent.config import Limits
 from pyprof_agent.errors import CaptureError, NotRunningError, UnknownProfileError
 from pyprof_agent.formats import text
-from pyprof_agent.http import answers, index, window
+from pyprof_agent.http import answers, index, leaks, window
 from pyprof_agent.http.access import Guard
 from pyprof_agent.http.limits import Captures, Garbage, TooManyError
 from pyprof_agent.http.mounting import WholePath, query_of, url_of
 from pyprof_agent.http.renderings import PARAMETERS, Rendering, rendering
 from pyprof_agent.http.sharing import Shared
 from pyprof_agent.http.shutdown import ServerEnd
+from pyprof_agent.leaks.report import LeakReport
 from pyprof_agent.profile import Profile
 
 _LOG = logging.getLogger("pyprof_agent")
@@ -67,6 +68,7 @@ class Backend(Protocol):
     def sample_types(self, name: str) -> tuple[str, ...]: ...
     def stats(self) -> Mapping[str, Mapping[str, float]]: ...
     def symbols(self) -> Mapping[int, str]: ...
+    def leaks(self) -> LeakReport: ...
     async def capture_async(
         self, name: str, seconds: float | None = None, *, last: float | None = None
     ) -> Profile: ...
@@ -145,6 +147,8 @@ class _Endpoints:
         if name == "symbol":
             return await self._symbol(request)
         backend = self._backend()
+        if name == "leaks":
+            return await self._leaks(backend, request)
         if not backend.knows(name):
             raise UnknownProfileError(name)
         params = window.parameters(query_of(request.scope))
@@ -260,6 +264,25 @@ class _Endpoints:
                 cmdline=self._cmdline,
             )
         )
+
+    async def _leaks(self, backend: Backend, request: Request) -> Response:
+        params = window.parameters(query_of(request.scope))
+        wanted = leaks.wanted(params, request.headers)
+        url = url_of(request.scope).rstrip("/").removesuffix("leaks")
+
+        def encode() -> bytes:
+            return leaks.encode(backend.leaks(), wanted, url)
+
+        async def collect() -> bytes:
+            return await backend.offload(encode)
+
+        content = b""
+        if request.method != "HEAD":
+            try:
+                content = await self._shared.run(("leaks", wanted, url), collect)
+            except CaptureError as error:
+                return answers.refusal(404, str(error))
+        return leaks.answer(content, wanted)
 
     def _command_line(self) -> Response:
         if not self._cmdline:

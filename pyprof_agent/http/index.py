@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from html import escape
 
 from pyprof_agent.formats.units import label
+from pyprof_agent.http.document import document
 
 DESCRIPTIONS = {
     "allocs": "Memory allocations so far: the same table as heap, allocations shown first.",
@@ -22,6 +23,7 @@ DESCRIPTIONS = {
     "block": "Always empty, and there because scrapers ask for it: waiting for locks is not "
     "sampled; wall shows where threads wait.",
     "mutex": "Always empty, like block.",
+    "leaks": "Whether memory grows, how fast, and which lines make it grow.",
     "cmdline": "The command line of this program, arguments separated by NUL.",
     "symbol": "Function names for addresses, given in the query or a POST body, joined by +.",
 }
@@ -66,44 +68,25 @@ _LOSSES = {
 }
 """Numbers of a source that are no cost but a loss, and what each is of."""
 
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>pprof: {title}</title>
-<style>
-:root {{ color-scheme: light dark; --line: color-mix(in srgb, currentColor 20%, transparent); }}
-body {{ font: 1rem/1.5 system-ui, sans-serif; margin: 1.5rem auto; max-width: 62rem;
-  padding: 0 1rem; }}
-h1 {{ font-size: 1.4rem; overflow-wrap: anywhere; }}
-h2 {{ font-size: 1.1rem; margin-top: 2rem; }}
-a {{ color: light-dark(#0b57d0, #8ab4f8); }}
-table {{ border-collapse: collapse; width: 100%; }}
-th, td {{ border-bottom: 1px solid var(--line); padding: .4rem .8rem .4rem 0; text-align: left;
-  vertical-align: top; overflow-wrap: anywhere; }}
-.profiles th {{ overflow-wrap: normal; }}
-td.number, th.number {{ text-align: right; font-variant-numeric: tabular-nums; }}
-.facts {{ table-layout: fixed; }}
-.facts th {{ font-weight: 400; width: 14rem; }}
-.facts .number {{ width: 8rem; }}
-.profiles ul {{ display: flex; flex-wrap: wrap; gap: 0 .8rem; list-style: none; margin: 0;
-  padding: 0; }}
-pre {{ background: color-mix(in srgb, currentColor 8%, transparent); overflow-wrap: anywhere;
-  padding: .8rem; border-radius: .3rem; white-space: pre-wrap; }}
-@media (max-width: 40rem) {{
-  .profiles thead {{ display: none; }}
-  .profiles tr, .facts tr {{ display: grid; grid-template-columns: 1fr auto; padding: .5rem 0;
-    border-bottom: 1px solid var(--line); }}
-  .profiles th, .profiles td, .facts th, .facts td {{ border: 0; padding: 0; width: auto; }}
-  .profiles td:nth-child(n + 3), .facts td:nth-child(n + 3) {{ grid-column: 1 / -1; }}
-  .profiles .number:not(:empty)::after {{ content: " rows"; }}
-  .profiles a {{ display: inline-block; padding: .25rem 0; }}
-}}
-</style>
-</head>
-<body>
-<h1>{title}</h1>
+_STYLE = """\
+.profiles th { overflow-wrap: normal; }
+.facts { table-layout: fixed; }
+.facts th { font-weight: 400; width: 14rem; }
+.facts .number { width: 8rem; }
+.profiles ul { display: flex; flex-wrap: wrap; gap: 0 .8rem; list-style: none; margin: 0;
+  padding: 0; }
+@media (max-width: 40rem) {
+  .profiles thead { display: none; }
+  .profiles tr, .facts tr { display: grid; grid-template-columns: 1fr auto; padding: .5rem 0;
+    border-bottom: 1px solid var(--line); }
+  .profiles th, .profiles td, .facts th, .facts td { border: 0; padding: 0; width: auto; }
+  .profiles td:nth-child(n + 3), .facts td:nth-child(n + 3) { grid-column: 1 / -1; }
+  .profiles .number:not(:empty)::after { content: " rows"; }
+  .profiles a { display: inline-block; padding: .25rem 0; }
+}
+"""
+
+_BODY = """\
 <h2 id="profiles">Profiles</h2>
 <table class="profiles" aria-labelledby="profiles">
 <thead><tr><th scope="col">Profile</th><th scope="col" class="number">Rows</th>
@@ -114,10 +97,7 @@ pre {{ background: color-mix(in srgb, currentColor 8%, transparent); overflow-wr
 </table>
 <h2>Open one with a tool</h2>
 <pre>{commands}</pre>
-{tables}
-</body>
-</html>
-"""
+{tables}"""
 
 
 def page(
@@ -140,7 +120,8 @@ def page(
     stats: numbers of each source, and of the process
     cmdline: whether the command line is served
     """
-    names = [*profiles, *(("cmdline",) if cmdline else ()), "symbol"]
+    leaks = ("leaks",) if "leaks" in stats else ()
+    names = [*profiles, *leaks, *(("cmdline",) if cmdline else ()), "symbol"]
     counts = _counts(stats)
     tables = [
         _table("Memory and time", _process(stats.get("process", {}), stats.get("heap", {}))),
@@ -148,8 +129,7 @@ def page(
         _table("What was lost", _losses(stats)),
         _table("What it counts and costs", _rest(stats)),
     ]
-    return _PAGE.format(
-        title=escape(url),
+    body = _BODY.format(
         rows="\n".join(
             _row(
                 name,
@@ -162,6 +142,7 @@ def page(
         commands=escape("\n".join(_commands(url, profiles))),
         tables="\n".join(tables),
     )
+    return document(url, body, _STYLE)
 
 
 def _counts(stats: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

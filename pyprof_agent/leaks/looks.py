@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 
+from pyprof_agent.batches import gently
 from pyprof_agent.leaks.work import process, units
 from pyprof_agent.profile import Frame, Profile
 
@@ -63,7 +64,7 @@ def look(profile: Profile) -> Look:
     """
     allocated, in_use = profile.column("alloc_space"), profile.column("inuse_space")
     lines: dict[Frame, Counts] = {}
-    for stack, values, _ in profile.samples:
+    for stack, values, _ in gently(profile.samples):
         if stack and not _is_own(stack):
             before = lines.get(stack[0], NOTHING)
             lines[stack[0]] = Counts(

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pyprof_agent.batches import gently
 from pyprof_agent.errors import ConfigError
 from pyprof_agent.leaks.growth import FEWEST_LOOKS, LEAK, Growth, judge
 from pyprof_agent.leaks.looks import Look, error
@@ -21,6 +22,9 @@ MOST_LINES = 500
 CLOSEST = 0.1
 """Share of the limit that a growth is taken to be away from it, at least: to tell two that are
 equal apart takes for ever."""
+
+MARGIN = 1.2
+"""So much longer than it seems to need, a run should be."""
 
 _UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "kB": 10**3, "MB": 10**6, "GB": 10**9}
 _NUMBER = r"([0-9]+\.?[0-9]*|\.[0-9]+)"
@@ -110,7 +114,7 @@ def decide(looks: Sequence[Look], limit: Limit) -> Verdict:
         )
     seconds = looks[-1].seconds - looks[0].seconds
     bounds = _bounds(looks, limit, work) if len(looks) >= FEWEST_LOOKS else None
-    suspects = suspicious(looks)
+    suspects = suspicious(looks, grown(looks))
 
     def verdict(answer: str, reason: str, needed: float | None = None) -> Verdict:
         return Verdict(answer, reason, limit, seconds, bounds, needed, suspects)
@@ -126,27 +130,32 @@ def decide(looks: Sequence[Look], limit: Limit) -> Verdict:
         return verdict(PASSED, "it surely grows by less")
     if bounds.low > limit.most:
         return verdict(FAILED, "it surely grows by more")
-    # What is unsure becomes less with the length of a run, and at least as fast.
-    apart = max(abs(bounds.estimate - limit.most), CLOSEST * limit.most)
+    # Where it may not grow at all it is taken not to: the estimate is nothing but unsure then.
+    likely = bounds.estimate if bounds.low > 0 else 0.0
+    apart = max(abs(likely - limit.most), CLOSEST * limit.most)
     unsure = max(bounds.high - bounds.estimate, bounds.estimate - bounds.low)
-    return verdict(
-        UNKNOWN, "the limit is between the bounds", 1.2 * seconds * max(unsure / apart, 1)
-    )
+    # As of a random walk, of which one knows the drift less soon than any other slope.
+    longer = MARGIN * max(unsure / apart, 1) ** 2
+    return verdict(UNKNOWN, "the limit is between the bounds", longer * seconds)
 
 
-def suspicious(looks: Sequence[Look]) -> tuple[Suspect, ...]:
-    """The lines that leak, by `judge`, who grows most first."""
-    seconds, work = [look.seconds for look in looks], _work(looks)
-    grown = {
+def grown(looks: Sequence[Look]) -> list[Frame]:
+    """The lines that hold more in the last look than in the first, who has grown most first."""
+    growth = {
         line: counts.in_use - looks[0].of(line).in_use for line, counts in looks[-1].lines.items()
     }
-    most = sorted(grown, key=grown.__getitem__, reverse=True)[:MOST_LINES]
+    most = sorted(growth, key=growth.__getitem__, reverse=True)[:MOST_LINES]
+    return [line for line in most if growth[line] > 0]
+
+
+def suspicious(looks: Sequence[Look], lines: Sequence[Frame]) -> tuple[Suspect, ...]:
+    """Those of the lines that leak, by `judge`, who grows most first."""
+    seconds, work = [look.seconds for look in looks], _work(looks)
     growths = {
         line: judge(
             seconds, [look.of(line).in_use for look in looks], work, error=error(looks, line)
         )
-        for line in most
-        if grown[line] > 0
+        for line in gently(lines)
     }
     hourly = {
         line: growth.hourly.slope

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pyprof_agent._native import unusable as extension_unusable
 from pyprof_agent.batches import batches
 from pyprof_agent.errors import CaptureError, NotRunningError
+from pyprof_agent.own_process import resident_bytes
 from pyprof_agent.profile import Profile, Sample, ValueType, merge, subtract
 from pyprof_agent.sources import heap_rows
 from pyprof_agent.sources.heap_tracemalloc import SAMPLE_TYPES
@@ -21,7 +22,6 @@ from pyprof_agent.sources.native_sampler import (
     SharedSampler,
     SharingEngine,
 )
-from pyprof_agent.sources.own_process import resident_bytes
 from pyprof_agent.sources.stack_counters import OVERFLOW
 
 if not extension_unusable():

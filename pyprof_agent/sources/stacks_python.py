@@ -17,8 +17,8 @@ from functools import cache
 from types import FrameType
 
 from pyprof_agent.errors import NotRunningError
+from pyprof_agent.own_process import SAMPLER_THREAD, has_ended_but_for_us
 from pyprof_agent.profile import Frame, Label, Profile, Sample, ValueType
-from pyprof_agent.sources import own_process
 from pyprof_agent.sources.naming import FrameNames
 from pyprof_agent.sources.stack_counters import (
     COUNTERS,
@@ -46,8 +46,6 @@ MAX_CPU_SHARE = 0.01
 
 HALT_SECONDS = 1.0
 """How long a stop, and a fork, wait for the sampling thread to end."""
-
-SAMPLER_THREAD = "pyprof-agent-stacks"
 
 _OTHER_LABELS = (Label("thread", "<other threads>"),)
 _NATIVE_LABELS = (Label("thread", NATIVE_THREADS.function),)
@@ -226,7 +224,7 @@ class PythonStacks:
             before = time.thread_time()
             try:
                 self._tick()
-                if len(self._threads) == 1 and own_process.has_ended_but_for_us():
+                if len(self._threads) == 1 and has_ended_but_for_us():
                     return
             except Exception:
                 self._failures += 1

@@ -18,6 +18,7 @@ from pyprof_agent.formats.pprof import decode
 from pyprof_agent.gate import report
 from pyprof_agent.gate.client import Client
 from pyprof_agent.gate.run import Outcome, Plan, run
+from pyprof_agent.leaks import words
 from pyprof_agent.leaks.verdict import FAILED, PASSED, UNKNOWN, Limit
 from pyprof_agent.profile import Frame, Profile, Sample, ValueType
 
@@ -150,7 +151,7 @@ def test_what_cannot_be_told_is_skipped_in_junit_and_says_how_long_to_run() -> N
     ("seconds", "text"), [(40, "40 s"), (119.2, "120 s"), (121, "3 min"), (7201, "3 h")]
 )
 def test_durations_are_rounded_up(seconds: float, text: str) -> None:
-    assert report.duration(seconds) == text
+    assert words.duration(seconds) == text
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from pyprof_agent import own_process
 from pyprof_agent.errors import NotRunningError
 from pyprof_agent.profile import Profile, subtract
 from pyprof_agent.sources import stack_rows, stacks_python
@@ -375,7 +376,7 @@ def test_under_green_threads_it_warns_once_and_looks_at_nothing(
     monkeypatch.setattr(threading, "get_ident", get_ident)
     for _ in range(2):
         with sampling() as stacks:
-            assert stacks_python.SAMPLER_THREAD not in {t.name for t in threading.enumerate()}
+            assert own_process.SAMPLER_THREAD not in {t.name for t in threading.enumerate()}
             stacks.before_fork()
             stacks.after_fork(child=False)
             burn(0.1)

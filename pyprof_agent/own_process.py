@@ -1,0 +1,61 @@
+"""What is known of this process: how much memory it holds, how long it has lived, whether anything
+but ourselves is left of it."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import threading
+import time
+
+WORKER_THREAD = "pyprof-agent-worker"
+SAMPLER_THREAD = "pyprof-agent-stacks"
+_NATIVE_THREAD = b"pyprof-stacks\n"  # THREAD_NAME of stack_sampler.c
+
+
+def in_main_interpreter() -> bool:
+    """Whether this is the main interpreter of the process, and not a subinterpreter."""
+    for name in ("_interpreters", "_xxsubinterpreters"):  # from 3.13 on; before
+        with contextlib.suppress(ImportError):
+            interpreters = importlib.import_module(name)
+            return bool(interpreters.get_current() == interpreters.get_main())
+    return True
+
+
+def resident_bytes() -> int:
+    """The resident set size. Raises OSError where there is no /proc, or no descriptor left."""
+    with open("/proc/self/statm", "rb") as statm:
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def age_seconds() -> float:
+    """Seconds since the process was started. Raises OSError like `resident_bytes`."""
+    with open("/proc/self/stat", "rb") as stat:
+        after_name = stat.read().rpartition(b")")[2].split()  # the name may hold anything
+    started = int(after_name[19]) / os.sysconf("SC_CLK_TCK")
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - started
+
+
+def has_ended_but_for_us() -> bool:
+    """Whether threads of ours are all that is left of the process, whose main thread is over.
+
+    A process that was forked by another thread than the main one ends with the last of its
+    threads, so that must not be ours. False where that cannot be known.
+    """
+    try:
+        with open("/proc/self/stat", "rb") as stat:
+            main_is_over = stat.read().rpartition(b")")[2].startswith(b" Z")  # it stays listed
+        if not main_is_over:
+            return False
+        tasks = os.listdir("/proc/self/task")
+        ours = [thread.name in (WORKER_THREAD, SAMPLER_THREAD) for thread in threading.enumerate()]
+        native = [_name_of(task) == _NATIVE_THREAD for task in tasks]
+        return len(tasks) == 1 + sum(ours) + sum(native)
+    except OSError:
+        return False
+
+
+def _name_of(task: str) -> bytes:
+    with open(f"/proc/self/task/{task}/comm", "rb") as name:
+        return name.read()
