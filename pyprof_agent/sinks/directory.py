@@ -92,7 +92,7 @@ class Directory:
                 if size is None:
                     why = f"cannot write {self._path(first.file)}: {error.strerror}"
                     if deleted:
-                        why += f"; files deleted to make room: {len(deleted)}"
+                        why += f"; older files deleted for it: {len(deleted)}"
                     raise SinkError(why) from error
                 deleted.append(size)
 
