@@ -33,3 +33,7 @@ class ServeError(PyprofAgentError, OSError):
 
 class GateError(PyprofAgentError, RuntimeError):
     """A gate could not look at a service, or was asked for what cannot be."""
+
+
+class SinkError(PyprofAgentError, OSError):
+    """A profile could not be written where it was to be kept."""

@@ -68,6 +68,7 @@ def test_there_are_the_pages_that_are_promised() -> None:
         "architecture.md",
         "configuration.md",
         "endpoints.md",
+        "files.md",
         "how-it-works.md",
         "leaks.md",
         "overhead.md",

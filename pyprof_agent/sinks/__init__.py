@@ -1,0 +1,1 @@
+"""Where profiles go that nobody has asked for over HTTP."""
