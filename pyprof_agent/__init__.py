@@ -17,6 +17,7 @@ from pyprof_agent.errors import (
     ProfileError,
     PyprofAgentError,
     ServeError,
+    SinkError,
     UnknownProfileError,
 )
 from pyprof_agent.leaks.report import LeakReport
@@ -49,6 +50,7 @@ __all__ = [
     "PyprofAgentError",
     "Sample",
     "ServeError",
+    "SinkError",
     "UnknownProfileError",
     "ValueType",
     "Window",

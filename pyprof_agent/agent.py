@@ -20,6 +20,7 @@ from pyprof_agent.errors import (
     NotRunningError,
     UnknownProfileError,
 )
+from pyprof_agent.files import files_of
 from pyprof_agent.formats.pprof import address
 from pyprof_agent.leaks.report import LeakReport
 from pyprof_agent.leaks.work import WorkCounter
@@ -77,6 +78,7 @@ class Agent:
         self._work = WorkCounter()
         self._delta: HeapDelta | None = None
         self._watch: LeakWatch | None = None
+        self._files = files_of(self.config, partial(self._since_start, "heap"))
         if self.config.heap:
             heap, reason = heap_engine(self.config, names)
             self._heap = heap
@@ -158,7 +160,7 @@ class Agent:
             if self.running:
                 return
             forks.follow(self)
-            worker = Worker([self._watch] if self._watch else [])
+            worker = Worker([chore for chore in (self._watch, self._files) if chore is not None])
             try:
                 for source in self._sources.values():
                     source.start()
@@ -208,10 +210,9 @@ class Agent:
             process["heap_bytes"] = self._heap.in_use_bytes()
         if self.running:
             process["agent_seconds"] = time.monotonic() - self._started
-        watch = {} if self._watch is None else {"leaks": self._watch.stats()}
+        rooms = {**self._sources, "leaks": self._watch, "files": self._files}
         return {
-            **{room: source.stats() for room, source in self._sources.items()},
-            **watch,
+            **{room: part.stats() for room, part in rooms.items() if part is not None},
             "process": process,
         }
 

@@ -18,8 +18,10 @@ _RUN_PROCESS = "PYPROF_AGENT_RUN_PROCESS"
 HEAP_ENGINES = ("auto", "native", "tracemalloc")
 STACK_ENGINES = ("auto", "native", "python")
 
-_FRACTIONS = ("stack_hz", "stack_max_cpu", "leak_limit")
-_NOT_FROM_ENVIRONMENT = ("on_leak",)
+_FRACTIONS = ("stack_hz", "stack_max_cpu", "leak_limit", "profile_keep_days")
+_PATHS = ("profile_dir",)
+NOT_FROM_ENVIRONMENT = ("on_leak",)
+"""Options that no text can give."""
 
 _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("0", "false", "no", "off")
@@ -43,6 +45,10 @@ class Config:
         an hour with the native heap engine, and no watch with tracemalloc, whose looks cost more
     leak_limit: growth, in per cent of the process's memory an hour, from which on the agent warns
     on_leak: is called with the `LeakReport` at each such warning; not from the environment
+    profile_dir: folder that a heap profile is written to now and then; None writes none
+    profile_every: seconds between two of a process
+    profile_keep, profile_keep_days, profile_keep_bytes: the most that is kept in that folder:
+        files, days since they were written, bytes of all together
 
     Raises ConfigError for a value that cannot be used.
     """
@@ -59,6 +65,11 @@ class Config:
     leak_window: int | None = None
     leak_limit: float = 5.0
     on_leak: Callable[[Any], object] | None = None
+    profile_dir: str | os.PathLike[str] | None = None
+    profile_every: int = 3600
+    profile_keep: int = 168
+    profile_keep_days: float = 30.0
+    profile_keep_bytes: int = 2**30
 
     def __post_init__(self) -> None:
         for name in ("heap", "stacks"):
@@ -76,6 +87,14 @@ class Config:
         if self.leak_window is not None:
             _check_range("leak_window", self.leak_window, 0, 30 * 86400, whole=True)
         _check_range("leak_limit", self.leak_limit, 0.01, 100_000, whole=False)
+        if self.profile_dir is not None and not isinstance(self.profile_dir, (str, os.PathLike)):
+            raise _wrong("profile_dir", self.profile_dir, "use the path of a folder")
+        if self.profile_dir == "":
+            raise _wrong("profile_dir", "", "use the path of a folder")
+        _check_range("profile_every", self.profile_every, 1, 30 * 86400, whole=True)
+        _check_range("profile_keep", self.profile_keep, 1, 10**6, whole=True)
+        _check_range("profile_keep_days", self.profile_keep_days, 0.01, 36500, whole=False)
+        _check_range("profile_keep_bytes", self.profile_keep_bytes, 1, 2**50, whole=True)
         if self.on_leak is not None and not callable(self.on_leak):
             raise _wrong("on_leak", self.on_leak, "use a function that takes the report")
 
@@ -188,7 +207,7 @@ def _with_environ(
     environ = os.environ if environ is None else environ
     values = dict(options)
     known = {each.name for each in fields(kind)}
-    for name in sorted(known - values.keys() - {*_NOT_FROM_ENVIRONMENT}):
+    for name in sorted(known - values.keys() - {*NOT_FROM_ENVIRONMENT}):
         variable = PREFIX + name.upper()
         if variable in environ:
             values[name] = _parse(name, environ[variable])
@@ -208,6 +227,8 @@ def _parse(name: str, text: str) -> object:
         raise _wrong(variable, text, f"use one of {', '.join(_TRUE + _FALSE)}")
     if name in ("heap_engine", "stack_engine"):
         return text.strip().lower()
+    if name in _PATHS:
+        return text
     try:
         return float(text) if name in _FRACTIONS else int(text)
     except ValueError:

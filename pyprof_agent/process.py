@@ -228,7 +228,8 @@ class record:  # noqa: N801, a context manager reads like a function
             agent = current_agent()
         except NotRunningError:
             heap = self._name in ("heap", "allocs")
-            config = Config.load({"heap": heap, "stacks": not heap}, defaults=RECORDING)
+            only = {"heap": heap, "stacks": not heap, "leak_window": 0, "profile_dir": None}
+            config = Config.load(only, defaults=RECORDING)
             agent = self._own = Agent(config)
             agent.start()
         try:

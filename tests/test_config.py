@@ -22,7 +22,17 @@ OPTIONS: dict[str, tuple[Any, Any, str]] = {
     "stack_max_cpu": (0.01, 0.5, "0.5"),
     "max_frames": (128, 64, " 64"),
     "look_back": (600, 0, "0"),
+    "leak_window": (None, 60, "60"),
+    "leak_limit": (5.0, 2.5, "2.5"),
+    "profile_dir": (None, "/srv/my profiles", "/srv/my profiles"),
+    "profile_every": (3600, 60, "60"),
+    "profile_keep": (168, 1, "1"),
+    "profile_keep_days": (30.0, 0.5, "0.5"),
+    "profile_keep_bytes": (2**30, 1, "1"),
 }
+
+IN_CODE = {"on_leak": None}
+"""Options that are not of the environment, with their defaults."""
 
 
 def variable(option: str) -> str:
@@ -37,7 +47,7 @@ def values(config: Config) -> dict[str, Any]:
 
 
 def test_the_table_has_every_option_and_its_default() -> None:
-    defaults = {name: default for name, (default, _, _) in OPTIONS.items()}
+    defaults = {name: default for name, (default, _, _) in OPTIONS.items()} | IN_CODE
     assert values(Config()) == defaults
     assert values(Config.load({}, {})) == defaults
 
@@ -202,7 +212,7 @@ def test_a_bad_variable_is_an_error_with_name_value_and_advice(
 def test_an_unknown_option_is_an_error_that_lists_the_known(name: str) -> None:
     with pytest.raises(ConfigError) as caught:
         Config.load({"heap": True, name: 1}, {})
-    known = ", ".join(sorted(OPTIONS))
+    known = ", ".join(sorted(OPTIONS | IN_CODE))
     assert str(caught.value) == f"unknown option {name!r}; known: {known}"
 
 

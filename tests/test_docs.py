@@ -13,7 +13,7 @@ import pytest
 
 from pyprof_agent import Config
 from pyprof_agent._native import NEWEST, OLDEST, unusable
-from pyprof_agent.config import PREFIX, AccessSettings, Limits
+from pyprof_agent.config import NOT_FROM_ENVIRONMENT, PREFIX, AccessSettings, Limits
 from pyprof_agent.doctor import examine
 from pyprof_agent.http.index import DESCRIPTIONS
 from pyprof_agent.http.renderings import FORMATS
@@ -108,7 +108,8 @@ OPTIONS = (*fields(Config), *fields(Limits))
 def test_every_option_is_in_the_table_with_its_default(option: Field[Any]) -> None:
     name, default = option.name, option.default
     text = (DOCS / "configuration.md").read_text()
-    row = f"| [`{name}`](#{name}) | `{PREFIX}{name.upper()}` | `{default!r}` |"
+    variable = f"`{PREFIX}{name.upper()}`" if name not in NOT_FROM_ENVIRONMENT else ""
+    row = f"| [`{name}`](#{name}) | {variable} | `{default!r}` |".replace("|  |", "| |")
     assert row in text
     assert f"\n### {name}\n" in text
 
