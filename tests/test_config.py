@@ -212,7 +212,7 @@ def test_a_bad_variable_is_an_error_with_name_value_and_advice(
 def test_an_unknown_option_is_an_error_that_lists_the_known(name: str) -> None:
     with pytest.raises(ConfigError) as caught:
         Config.load({"heap": True, name: 1}, {})
-    known = ", ".join(sorted(OPTIONS | IN_CODE))
+    known = ", ".join(sorted({*OPTIONS, *IN_CODE}))
     assert str(caught.value) == f"unknown option {name!r}; known: {known}"
 
 

@@ -11,9 +11,9 @@ import pytest
 from pyprof_agent import Agent, Config, ConfigError, NotRunningError, SinkError, record
 from pyprof_agent.files import ProfileFiles
 from pyprof_agent.formats.pprof import decode
-from pyprof_agent.profile import Profile
+from pyprof_agent.profile import Profile, Sample
 from pyprof_agent.sinks.directory import Directory
-from tests.support import LEAF, ROOT_FRAME, Sample, heap_profile
+from tests.support import LEAF, ROOT_FRAME, heap_profile
 
 
 def until(files: Path, count: int, pattern: str = "heap-*.pb.gz") -> list[Path]:
