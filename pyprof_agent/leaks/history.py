@@ -73,6 +73,7 @@ class History:
         self._recent: deque[Moment] = deque(maxlen=RECENT_LOOKS)
         self._past: deque[Moment] = deque(maxlen=PAST_LOOKS)
         self._added = 0
+        self._forgets_at = 0
 
     @property
     def recent(self) -> tuple[Moment, ...]:
@@ -86,8 +87,7 @@ class History:
 
     def add(self, look: Look, resident: float | None) -> None:
         """Keep a look, and forget the oldest."""
-        for line in look.lines:
-            self._places.setdefault(line, len(self._places))
+        self._make_places(look)
         counts = [look.of(line) for line in self._places]
         moment = Moment(
             look.seconds,
@@ -102,8 +102,16 @@ class History:
         if self._added % PAST_EVERY == 0:
             self._past.append(moment)
         self._added += 1
-        if len(self._places) > MAX_LINES:
-            self._forget_the_least()
+
+    def _make_places(self, look: Look) -> None:
+        new = [line for line in look.lines if line not in self._places]
+        if len(self._places) + len(new) > MAX_LINES:
+            new.sort(key=lambda line: look.of(line).in_use, reverse=True)
+            if self._places and self._added >= self._forgets_at:
+                self._forget_the_least(look)
+                self._forgets_at = self._added + RECENT_LOOKS  # as it goes through all that is kept
+        for line in new[: MAX_LINES - len(self._places)]:
+            self._places[line] = len(self._places)
 
     def looks(self, moments: Sequence[Moment], most: int) -> tuple[list[Look], list[Frame]]:
         """The looks at these moments, and the lines that have grown from the first to the last.
@@ -142,10 +150,12 @@ class History:
         )
         return Look(moment.seconds, told, self._sample_bytes, moment.work)
 
-    def _forget_the_least(self) -> None:
-        """Make room for as many lines again as have come, and some more: it goes through all."""
-        lines, last = list(self._places), self._recent[-1]
-        held = sorted(range(len(lines)), key=lambda place: last.of(place).in_use, reverse=True)
+    def _forget_the_least(self, look: Look) -> None:
+        """Make room for lines that are larger by now than those which were there first."""
+        lines = list(self._places)
+        held = sorted(
+            range(len(lines)), key=lambda place: look.of(lines[place]).in_use, reverse=True
+        )
         kept = held[: MAX_LINES * 4 // 5]
         self._places = {lines[place]: number for number, place in enumerate(kept)}
         moved = {id(moment): moment.only(kept) for moment in (*self._past, *self._recent)}

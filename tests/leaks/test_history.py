@@ -69,21 +69,24 @@ def test_a_line_that_comes_later_had_nothing_before() -> None:
     assert history.most_of(line(9), history.recent) == 0
 
 
-def test_past_its_bound_it_forgets_the_lines_that_hold_least(
+def test_past_its_bound_the_largest_lines_are_known_and_later_ones_once_an_hour(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "MAX_LINES", 100)
     history = History(4096)
-    for second in range(RECENT_LOOKS):
-        small = {1000 + 10 * second + number: 1.0 for number in range(10)}
+    for second in range(RECENT_LOOKS + 10):
+        small = {1000 + 10 * second + number: 1.0 for number in range(90)}
         large = dict.fromkeys(range(50), 1000.0 + second)
-        history.add(a_look(second, small | large), None)
+        late = {500: 10.0 * second} if second > 5 else {}
+        history.add(a_look(second, small | large | late), None)
     looks, grown = history.looks(history.recent, 200)
     assert {line(number) for number in range(50)} <= set(grown)
+    assert line(500) in grown
     assert len(looks[-1].lines) <= 100 + 1
-    for second, found in enumerate(looks):
-        assert found.of(line(7)).in_use == 1000 + second
-        assert found.in_use == pytest.approx(50 * (1000 + second) + 10)
+    for found in looks:
+        assert found.of(line(7)).in_use == 1000 + found.seconds
+        late_size = 10 * found.seconds if found.seconds > 5 else 0
+        assert found.in_use == pytest.approx(50 * (1000 + found.seconds) + 90 + late_size)
 
 
 def test_full_of_lines_it_takes_less_than_five_mebibytes(monkeypatch: pytest.MonkeyPatch) -> None:
