@@ -74,4 +74,4 @@ proto:
 	@build/protoc/bin/python proto/generate.py
 
 clean:
-	rm -rf .venv build demo-profiles *.egg-info
+	rm -rf .venv build demo-profiles story-profiles *.egg-info

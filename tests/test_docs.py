@@ -74,6 +74,7 @@ def test_there_are_the_pages_that_are_promised() -> None:
         "overhead.md",
         "security.md",
         "start.md",
+        "story.md",
     ]
 
 
@@ -200,6 +201,6 @@ def test_the_reader_of_make_targets_finds_some() -> None:
     assert {"demo", "test"} <= set(re.findall(r"(?:^|\s)make ([\w-]+)", readme))
 
 
-@pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
+@pytest.mark.parametrize("example", sorted(EXAMPLES.rglob("*.py")), ids=lambda path: path.name)
 def test_every_example_is_mentioned(example: Path) -> None:
-    assert any(f"examples/{example.name}" in page.read_text() for page in PAGES)
+    assert any(str(example.relative_to(ROOT)) in page.read_text() for page in PAGES)
