@@ -61,6 +61,8 @@ def _parts(report: LeakReport, url: str) -> Iterator[str]:
             for name, now, growth in telling.measures(span)
         )
         yield f"<table><tbody>{rows}</tbody></table>"
+        if span.unseen:
+            yield f"<p>{escape(telling.unseen_text(span))}</p>"
     yield "<h2>What to do next</h2>"
     yield f"<pre>{escape(chr(10).join(telling.commands(report, url)))}</pre>"
     if not telling.counts_work(report):

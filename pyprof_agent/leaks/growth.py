@@ -78,7 +78,7 @@ def judge(
         return Growth(verdict, reason, hourly, percent, steadiness, None if done is None else line)
 
     if line.high <= 0:
-        return growth(INNOCENT, "it shrinks")
+        return growth(INNOCENT, "it shrinks" if line.slope < 0 else "it does not grow")
     if line.low <= 0:
         return growth(INNOCENT, "it goes up and down, and does not surely grow")
     if hourly.slope * hours < CERTAINTY * error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import log, sqrt
 
 from pyprof_agent.batches import gently
 from pyprof_agent.leaks.work import process, units
@@ -103,3 +103,11 @@ def error(looks: Sequence[Look], line: Frame | None = None) -> float:
         freed = max(allocated - (end.in_use - begin.in_use), 0)
         changed += min(allocated, end.in_use) + min(freed, begin.in_use)
     return sqrt(changed * last.sample_bytes)
+
+
+def most_unseen(sample_bytes: int) -> float:
+    """Bytes that may have come without a single sample, at most, with 99.9 %.
+
+    Of a Poisson number that was 0 the mean is below -ln(0.001), as P(0) = exp(-mean).
+    """
+    return -log(0.001) * sample_bytes if sample_bytes > 1 else 0.0

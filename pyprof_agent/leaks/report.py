@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from pyprof_agent.leaks.growth import INNOCENT, LEAK, UNSURE, Growth, judge
 from pyprof_agent.leaks.history import History, Moment
-from pyprof_agent.leaks.looks import error
+from pyprof_agent.leaks.looks import error, most_unseen
 from pyprof_agent.leaks.verdict import Suspect, suspicious
 from pyprof_agent.leaks.words import percent, where
 from pyprof_agent.profile import Frame
@@ -36,6 +36,7 @@ class Span:
     heap: what is in use, as the heap engine sees it
     resident: the resident set; None where that is not known
     suspects: lines that grow all the time, who grows most first
+    unseen: bytes that may have come, at most, without a sample that tells of them
     """
 
     seconds: float
@@ -43,6 +44,7 @@ class Span:
     heap: Growth
     resident: Growth | None
     suspects: tuple[Suspect, ...]
+    unseen: float = 0.0
 
     @property
     def measured(self) -> float:
@@ -131,6 +133,7 @@ def _span(
         if len(resident) == len(times)
         else None,
         tuple(suspects),
+        most_unseen(looks[-1].sample_bytes),
     )
 
 

@@ -44,6 +44,8 @@ def _lines(report: LeakReport, url: str) -> Iterator[str]:
         yield title(span)
         for name, now, growth in measures(span):
             yield f"  {name:<13} {now:>10}, {growth}"
+        if span.unseen:
+            yield f"  {unseen_text(span)}"
     if report.suspects:
         yield ""
         yield "Lines that grow all the time"
@@ -83,6 +85,11 @@ def measures(span: Span) -> Iterator[tuple[str, str, str]]:
     yield "heap in use", size(last.in_use), growth_text(span.heap, span.base)
     if last.resident is not None and span.resident is not None:
         yield "resident set", size(last.resident), growth_text(span.resident, span.base)
+
+
+def unseen_text(span: Span) -> str:
+    """What cannot be seen, at the rate at which the heap is sampled."""
+    return f"growth below {size(span.unseen)} in that time may go unseen, as the heap is sampled"
 
 
 def growth_text(growth: Growth, base: float) -> str:
@@ -144,6 +151,7 @@ def _span(span: Span) -> dict[str, object]:
     return {
         "seconds": span.seconds,
         "seconds_seen": span.measured,
+        "unseen_bytes": span.unseen,
         "heap": _growth(span.heap),
         "resident": None if span.resident is None else _growth(span.resident),
         "times": [moment.seconds for moment in span.moments],

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pyprof_agent.batches import gently
 from pyprof_agent.errors import ConfigError
 from pyprof_agent.leaks.growth import FEWEST_LOOKS, LEAK, Growth, judge
-from pyprof_agent.leaks.looks import Look, error
+from pyprof_agent.leaks.looks import Look, error, most_unseen
 from pyprof_agent.leaks.trend import CERTAINTY, trend
 from pyprof_agent.profile import Frame
 
@@ -182,9 +182,11 @@ def _bounds(looks: Sequence[Look], limit: Limit, work: Sequence[float] | None) -
     if line is None or line.start <= 0 or math.isinf(line.high - line.low):
         return None
     unit = 1.0 if limit.per_work else 3600 * 100 / line.start
-    unsure = CERTAINTY * error(looks) / (xs[-1] - xs[0])
+    length = xs[-1] - xs[0]
+    unsure = CERTAINTY * error(looks) / length
+    unseen = most_unseen(looks[-1].sample_bytes) / length
     return Bounds(
         line.slope * unit,
         (line.slope - math.hypot(line.slope - line.low, unsure)) * unit,
-        (line.slope + math.hypot(line.high - line.slope, unsure)) * unit,
+        (line.slope + math.hypot(line.high - line.slope, unsure, unseen)) * unit,
     )

@@ -244,6 +244,13 @@ OTHERS = [
         ),
         "`cmdline`",
     ),
+    Row(
+        "GET leaks?format=proto",
+        UNKNOWN,
+        error(400, "\"format\" is 'proto'; use one of: text, json, html"),
+        "`leaks`",
+    ),
+    Row("HEAD leaks", head(UNKNOWN), head(text("")), "`leaks`"),
     Row("GET cmdline", text("arguments"), mount="open"),
     Row("HEAD cmdline", head(text("")), mount="open"),
     Row("GET symbol", text("no symbol")),

@@ -239,7 +239,7 @@ def test_symbol_refuses_a_huge_body(client: TestClient) -> None:
 
 def test_every_profile_of_the_agent_has_a_description(client: TestClient) -> None:
     agent = Agent(Config())
-    assert {*agent.profiles, "cmdline", "symbol"} == set(index.DESCRIPTIONS)
+    assert {*agent.profiles, "leaks", "cmdline", "symbol"} == set(index.DESCRIPTIONS)
 
 
 def test_cmdline_where_it_is_asked_for(client: TestClient) -> None:

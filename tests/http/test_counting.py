@@ -20,7 +20,7 @@ from pyprof_agent.leaks.work import units
 
 @pytest.fixture
 def agent() -> Iterator[Agent]:
-    yield start(heap_engine="tracemalloc", heap_sample_bytes=1 << 20, stacks=False)
+    yield start(stacks=False)
     stop()
 
 

@@ -67,6 +67,19 @@ def test_bytes_for_each_request_are_held_against_a_limit() -> None:
     assert decide(looks(40, 0, rate=5000), Limit.per_request("16B")).answer == PASSED
 
 
+def test_where_no_sample_tells_of_growth_there_may_be_some_all_the_same() -> None:
+    """As many bytes as come between samples now and then: 6.9 times their mean, with 99.9 %."""
+    still = {CACHE: Counts(200 * MIB, 100 * MIB)}
+    seen = [Look(float(second), still, 524288, 100 * second) for second in range(40)]
+    verdict = decide(seen, Limit.per_request("16B"))
+    assert verdict.answer == UNKNOWN
+    assert verdict.bounds is not None
+    assert verdict.bounds.high == pytest.approx(6.9 * 524288 / 3900, rel=0.01)
+    assert verdict.bounds.low == 0
+    closer = [Look(look.seconds, still, 4096, look.work) for look in seen]
+    assert decide(closer, Limit.per_request("16B")).answer == PASSED
+
+
 def test_without_requests_there_are_no_bytes_for_each() -> None:
     idle = [Look(one.seconds, one.lines, 1, None) for one in looks(40, 128)]
     with pytest.raises(ConfigError, match="no request was counted"):
