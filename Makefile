@@ -34,8 +34,10 @@ setup: .venv/.ready
 demo: setup
 	@$(BIN)/python examples/demo.py
 
+# Two at once, however many CPUs there are: many tests are of time, or start servers.
 test: setup
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not alone"
+	@$(BIN)/python -m pytest -m alone
 
 soak: setup
 	@$(BIN)/python -m pytest -s -o addopts= tests/soak

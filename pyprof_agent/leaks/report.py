@@ -10,6 +10,7 @@ from pyprof_agent.leaks.history import History, Moment
 from pyprof_agent.leaks.looks import error, most_unseen
 from pyprof_agent.leaks.verdict import Suspect, suspicious
 from pyprof_agent.leaks.words import percent, where
+from pyprof_agent.leaks.work import done
 from pyprof_agent.profile import Frame
 
 MOST_LINES = 20
@@ -113,8 +114,7 @@ def _span(
         return Span(seconds, tuple(moments), nothing, None, ())
     looks, grown = history.looks(moments, MOST_LINES)
     times = [moment.seconds for moment in moments]
-    known = [moment.work for moment in moments]
-    work = [float(units) for units in known if units is not None] if None not in known else None
+    work = done([moment.work for moment in moments])
     sizes = [moment.resident for moment in moments]
     resident = [size for size in sizes if size is not None]
     heap = judge(times, [moment.in_use for moment in moments], work, error=error(looks))

@@ -12,6 +12,7 @@ from pyprof_agent.errors import ConfigError
 from pyprof_agent.leaks.growth import FEWEST_LOOKS, LEAK, Growth, judge
 from pyprof_agent.leaks.looks import Look, error, most_unseen
 from pyprof_agent.leaks.trend import CERTAINTY, trend
+from pyprof_agent.leaks.work import done
 from pyprof_agent.profile import Frame
 
 PASSED, FAILED, UNKNOWN = "passed", "failed", "cannot tell"
@@ -172,8 +173,7 @@ def suspicious(looks: Sequence[Look], lines: Sequence[Frame]) -> tuple[Suspect, 
 
 
 def _work(looks: Sequence[Look]) -> list[float] | None:
-    work = [look.work for look in looks]
-    return [float(units) for units in work if units is not None] if None not in work else None
+    return done([look.work for look in looks])
 
 
 def _bounds(looks: Sequence[Look], limit: Limit, work: Sequence[float] | None) -> Bounds | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from pyprof_agent.profile import Profile
@@ -42,6 +42,16 @@ def process(comments: Iterable[str]) -> int | None:
 def units(comments: Iterable[str]) -> int | None:
     """How much work was done; None where none is counted."""
     return _number(_WORK, comments)
+
+
+def done(counted: Sequence[int | None]) -> list[float] | None:
+    """Units done at each of some moments; None if none is counted by the last of them.
+
+    Before the first is counted a process does not tell that it has done none.
+    """
+    if not counted or counted[-1] is None:
+        return None
+    return [float(units or 0) for units in counted]
 
 
 def _number(form: re.Pattern[str], comments: Iterable[str]) -> int | None:

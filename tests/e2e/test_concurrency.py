@@ -17,6 +17,8 @@ import pytest
 from pyprof_agent.formats.pprof import decode
 from tests.support import EXAMPLES, HEAP_ENGINES, free_port, get, running
 
+pytestmark = pytest.mark.alone
+
 CLIENTS = 200
 
 # In a process of its own, so that its work is not taken for the service's.

@@ -16,6 +16,8 @@ import pytest
 
 from tests.support import free_port, running
 
+pytestmark = pytest.mark.alone
+
 SERVICE = """
 import pyprof_agent
 from starlette.applications import Starlette

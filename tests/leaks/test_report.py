@@ -87,6 +87,17 @@ def test_a_leak_below_the_limit_is_told_and_not_warned_of() -> None:
     assert watched(3, limit=2.5).alarms
 
 
+def test_work_is_known_though_the_first_unit_came_later_than_the_first_look() -> None:
+    history = History(1)
+    for number in range(60):
+        size = 1e6 * number
+        work = 1000 * number if number > 3 else None
+        history.add(Look(60.0 * number, {LINE: Counts(size, size)}, 1, work), None)
+    (suspect,) = report(history, HOUR, 5.0).suspects
+    assert suspect.growth.per_unit is not None
+    assert suspect.growth.per_unit.slope == pytest.approx(1000, rel=0.05)
+
+
 def test_it_does_not_warn_before_it_has_seen_the_whole_span() -> None:
     assert watched(8, looks=40).verdict == LEAK
     assert watched(8, looks=40).alarms == ()

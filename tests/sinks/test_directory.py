@@ -315,6 +315,7 @@ def test_files_of_a_wrong_clock_go_first(tmp_path: Path) -> None:
         (NOBODY, 400, False),
         (NOBODY, -400, True),
     ],
+    ids=lambda value: "nobody" if value == NOBODY else "us" if value == os.getpid() else None,
 )
 def test_a_part_goes_when_it_is_old_or_its_writer_is_gone(
     tmp_path: Path, process: int, age: int, stays: bool

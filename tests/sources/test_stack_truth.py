@@ -64,7 +64,10 @@ def is_approximate(engine: str, name: str) -> bool:
 
 ENGINES = [engine for engine in ("python", "native") if usable(engine)]
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="CPU clocks of threads are Linux's")
+pytestmark = [
+    pytest.mark.alone,
+    pytest.mark.skipif(sys.platform != "linux", reason="CPU clocks of threads are Linux's"),
+]
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,10 @@ from tests.support import run_python
 if not stacks_native.unusable():
     from pyprof_agent._native import core
 
-pytestmark = pytest.mark.skipif(
-    bool(stacks_native.unusable()), reason=stacks_native.unusable() or "-"
-)
+pytestmark = [
+    pytest.mark.alone,
+    pytest.mark.skipif(bool(stacks_native.unusable()), reason=stacks_native.unusable() or "-"),
+]
 
 
 def engine(hz: float = 500, max_frames: int = 128, look_back: int = 600) -> NativeStacks:

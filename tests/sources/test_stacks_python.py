@@ -19,6 +19,8 @@ from pyprof_agent.sources.naming import FrameNames
 from pyprof_agent.sources.stack_counters import cpu_profile, wall_profile
 from pyprof_agent.sources.stacks_python import PythonStacks
 
+pytestmark = pytest.mark.alone
+
 HERE = __name__
 linux = pytest.mark.skipif(sys.platform != "linux", reason="CPU clocks of threads are Linux's")
 
