@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -77,7 +76,7 @@ class Agent:
         self._started = 0.0  # by the monotonic clock
         self._work = WorkCounter()
         self._delta: HeapDelta | None = None
-        self._watch: LeakWatch | None = None
+        self.watch: LeakWatch | None = None  # None where it is off
         self._files = files_of(self.config, partial(self._since_start, "heap"))
         if self.config.heap:
             heap, reason = heap_engine(self.config, names)
@@ -92,7 +91,7 @@ class Agent:
             self._kinds["allocs"] = replace(self._kinds["heap"], finish=_show_allocations)
             self._delta = HeapDelta(heap)
             self._kinds["delta_heap"] = Kind(heap, types, self._delta.snapshot, has_windows=False)
-            self._watch = watch_of(self.config, heap, self._work.tell)
+            self.watch = watch_of(self.config, heap, self._work.tell)
         if self.config.stacks:
             stacks, reason = stack_engine(self.config, names)
             if reason:
@@ -160,7 +159,7 @@ class Agent:
             if self.running:
                 return
             forks.follow(self)
-            worker = Worker([chore for chore in (self._watch, self._files) if chore is not None])
+            worker = Worker([chore for chore in (self.watch, self._files) if chore is not None])
             try:
                 for source in self._sources.values():
                     source.start()
@@ -196,25 +195,24 @@ class Agent:
         self._work.add(units)
 
     def stats(self) -> dict[str, Mapping[str, float]]:
-        """Cost and losses of each source, and facts of the process.
+        """Cost and losses of each source, work counted so far, and facts of the process.
 
         `{"stacks": {"ticks": 1200, ...}, ..., "process": {...}}`; of the process, as far as they
         are known, `resident_bytes`, `heap_bytes` (in use, as the heap engine sees it), `seconds`
         (since its start) and `agent_seconds` (since that of the agent).
         """
-        process: dict[str, float] = {}
-        with contextlib.suppress(OSError):
-            process["resident_bytes"] = own_process.resident_bytes()
-            process["seconds"] = own_process.age_seconds()
+        process = own_process.facts()
         if self._heap is not None:
             process["heap_bytes"] = self._heap.in_use_bytes()
         if self.running:
             process["agent_seconds"] = time.monotonic() - self._started
-        rooms = {**self._sources, "leaks": self._watch, "files": self._files}
-        return {
-            **{room: part.stats() for room, part in rooms.items() if part is not None},
-            "process": process,
-        }
+        return {"threads": self._tasks.stats(), **self.costs(), "process": process}
+
+    def costs(self) -> dict[str, Mapping[str, float]]:
+        """Of `stats()` what takes no more than some microseconds: all but threads and process."""
+        chores = {"leaks": self.watch, "files": self._files, "work": self._work}
+        rooms = {"heap": self._heap, "stacks": self._sources.get("stacks"), **chores}
+        return {room: part.stats() for room, part in rooms.items() if part is not None}
 
     def leaks(self) -> LeakReport:
         """What the watch knows: whether memory grows, by how much, and in which lines.
@@ -223,12 +221,12 @@ class Agent:
         """
         if not self.running:
             raise _not_running()
-        if self._watch is None:
+        if self.watch is None:
             raise CaptureError(
                 "the leak watch is off: leak_window is 0, or not given and the heap engine is not "
                 "the native one"
             )
-        return self._watch.report()
+        return self.watch.report()
 
     def begin(self, name: str) -> Window:
         """Open a window that begins now; its `end()` gives the profile.

@@ -37,6 +37,15 @@ def age_seconds() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) - started
 
 
+def facts() -> dict[str, float]:
+    """`resident_bytes` and `seconds` (since its start), as far as they are known."""
+    found: dict[str, float] = {}
+    with contextlib.suppress(OSError):
+        found["resident_bytes"] = resident_bytes()
+        found["seconds"] = age_seconds()
+    return found
+
+
 def has_ended_but_for_us() -> bool:
     """Whether threads of ours are all that is left of the process, whose main thread is over.
 

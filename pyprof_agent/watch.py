@@ -78,6 +78,8 @@ class LeakWatch:
         self._quiet = 0  # judgements since something was beyond the limit
         self._looks = self._failures = 0
         self._cpu = 0.0
+        self._last: LeakReport | None = None
+        self._in_use: float | None = None
         self._due = time.monotonic() + self._seconds / RECENT_LOOKS
 
     @property
@@ -85,13 +87,24 @@ class LeakWatch:
         """When it looks next, by the monotonic clock."""
         return self._due
 
+    @property
+    def last(self) -> LeakReport | None:
+        """The report of its last judgement, made anew every five looks; None before the first."""
+        return self._last
+
+    @property
+    def in_use(self) -> float | None:
+        """Bytes in use at its last look, less the agent's own; None before the first."""
+        return self._in_use
+
     def run(self) -> None:
         """Look, judge every now and then, and warn."""
         began, before = time.monotonic(), time.thread_time()
         try:
             self._look()
             if self._looks % JUDGED_EVERY == 0:
-                self._warn(self.report())
+                self._last = self.report()
+                self._warn(self._last)
         except NotRunningError:
             pass  # the agent was stopped in the middle
         except Exception:
@@ -113,6 +126,7 @@ class LeakWatch:
             if self._history is None:
                 self._history = History(found.sample_bytes)
             self._history.add(found, resident)
+        self._in_use = found.in_use
 
     def report(self) -> LeakReport:
         """What is known so far. Takes some ten milliseconds."""

@@ -303,7 +303,7 @@ def test_a_start_of_what_runs_ends_no_window(agent: Agent) -> None:
 
 
 def test_stats_have_a_part_for_each_source(agent: Agent) -> None:
-    assert set(agent.stats()) - {"leaks"} == {"threads", "heap", "stacks", "process"}
+    assert set(agent.stats()) - {"leaks"} == {"threads", "heap", "stacks", "work", "process"}
 
 
 def test_stats_tell_the_memory_of_the_process_and_how_much_of_it_is_seen(agent: Agent) -> None:

@@ -54,6 +54,7 @@ IMPORTS: dict[str, set[str]] = {
     "windows": {"engines", "profile", "errors"},
     "agent": {"engines", "files", "watch", "windows"} | BELOW_THE_AGENT - {"http"},
     "process": {"agent"} | BELOW_THE_AGENT - {"http"},
+    "metrics": {"process", "agent", "leaks", "own_process", "errors"},
     "run": {"process", "config", "errors"},
     "doctor": {"agent", "config"},
     "pytest_plugin": {"agent", "config", "leaks"},
@@ -253,6 +254,15 @@ def test_only_http_imports_the_web_libraries(library: str) -> None:
     assert importers == {"http"}
 
 
+def test_only_metrics_imports_the_library_for_them() -> None:
+    importers = [
+        str(path.relative_to(PACKAGE))
+        for path in MODULES
+        if any(is_module(found.name, "prometheus_client") for found in imports(path))
+    ]
+    assert importers == ["metrics.py"]
+
+
 def environment_readers(path: Path) -> Iterator[int]:
     """The lines on which a module reaches for the environment."""
     names = {"environ", "environb", "getenv", "getenvb", "putenv", "unsetenv"}
@@ -284,7 +294,8 @@ def test_importing_the_package_starts_and_loads_nothing() -> None:
 
         assert pyprof_agent.__all__
         print(threading.active_count(), tracemalloc.is_tracing())
-        print([name for name in ("starlette", "uvicorn", "zstandard") if name in sys.modules])
+        others = ("starlette", "uvicorn", "zstandard", "prometheus_client")
+        print([name for name in others if name in sys.modules])
         print(sys.getprofile(), sys.gettrace())
     """
     assert run_python(code).stdout.splitlines() == ["1 False", "[]", "None None"]

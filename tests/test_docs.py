@@ -65,6 +65,7 @@ def test_there_are_the_pages_that_are_promised() -> None:
     assert [page.name for page in PAGES] == [
         "README.md",
         "accuracy.md",
+        "alerts.md",
         "architecture.md",
         "configuration.md",
         "endpoints.md",

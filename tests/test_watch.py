@@ -120,6 +120,26 @@ def test_it_looks_as_often_as_a_minute_and_judges_less_often(
     assert watch.stats()["looks"] == 3 * JUDGED_EVERY
 
 
+def test_the_last_judgement_is_kept_until_the_next_or_a_new_begin(
+    watch: LeakWatch, heap: Heap
+) -> None:
+    look(watch, JUDGED_EVERY - 1)
+    assert watch.last is None
+    assert watch.in_use == 100 * MIB
+    look(watch, 1)
+    first = watch.last
+    assert first is not None
+    assert len(first.spans[0].moments) == JUDGED_EVERY
+    # What is kept does not grow with the lines of the program.
+    assert all(len(moment.line_in_use) == 0 for moment in first.spans[0].moments)
+    heap.step = MIB
+    look(watch, 3)
+    assert watch.last is first
+    assert watch.in_use == 103 * MIB
+    watch.begin()
+    assert (watch.last, watch.in_use) == (None, None)
+
+
 def test_where_a_look_costs_much_it_looks_less_often(
     watch: LeakWatch, heap: Heap, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,7 +33,7 @@ class Span:
     """A stretch of time, and what grew in it.
 
     seconds: how long it is when it is whole
-    moments: the looks in it, oldest first
+    moments: the looks in it, oldest first, without what each line has
     heap: what is in use, as the heap engine sees it
     resident: the resident set; None where that is not known
     suspects: lines that grow all the time, who grows most first
@@ -109,9 +109,11 @@ def report(history: History, seconds: float, limit: float) -> LeakReport:
 def _span(
     history: History, moments: Sequence[Moment], seconds: float, before: Sequence[Moment]
 ) -> Span:
+    # Without their lines: a report that is kept would else keep megabytes of a history gone by.
+    seen = tuple(moment.only(()) for moment in moments)
     if len(moments) < 2:
         nothing = Growth(UNSURE, "there was no time to see anything yet")
-        return Span(seconds, tuple(moments), nothing, None, ())
+        return Span(seconds, seen, nothing, None, ())
     looks, grown = history.looks(moments, MOST_LINES)
     times = [moment.seconds for moment in moments]
     work = done([moment.work for moment in moments])
@@ -125,7 +127,7 @@ def _span(
     ]
     return Span(
         seconds,
-        tuple(moments),
+        seen,
         _unless_seen(heap, moments[-1].in_use, [moment.in_use for moment in before]),
         _unless_seen(
             judge(times, resident, work), resident[-1], [moment.resident or 0 for moment in before]

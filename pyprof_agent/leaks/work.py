@@ -30,8 +30,15 @@ class WorkCounter:
         """The profile with comments that `process` and `units` read."""
         comments = [f"process: {os.getpid()}"]
         if self._by_thread:
-            comments.append(f"work done so far: {sum(list(self._by_thread.values()))}")
+            comments.append(f"work done so far: {self._done()}")
         return replace(profile, comments=(*profile.comments, *comments))
+
+    def stats(self) -> dict[str, float]:
+        """`units` done so far; nothing where none was counted yet."""
+        return {"units": self._done()} if self._by_thread else {}
+
+    def _done(self) -> int:
+        return sum(list(self._by_thread.values()))
 
 
 def process(comments: Iterable[str]) -> int | None:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from pyprof_agent.formats.pprof import decode
 from tests.support import EXAMPLES, free_port, get, running
@@ -35,6 +36,18 @@ def test_asgi_applications(name: str) -> None:
     with running(uvicorn(name, port), ready=base, env=EVERY_BLOCK):
         assert b"hello" in get(base)
         check_endpoints(f"{base}/debug/pprof/")
+
+
+def test_metrics_beside_the_endpoints() -> None:
+    port = free_port()
+    base = f"http://127.0.0.1:{port}"
+    with running(uvicorn("prometheus_app", port), ready=base, env=EVERY_BLOCK):
+        check_endpoints(f"{base}/debug/pprof/")
+        families = text_string_to_metric_families(get(f"{base}/metrics").decode())
+        values = {sample.name: sample.value for family in families for sample in family.samples}
+    assert values["pyprof_agent_up"] == 1
+    assert values["pyprof_agent_work_units_total"] >= 1
+    assert "python_info" in values  # the service's own
 
 
 @pytest.mark.parametrize("name", WITH_DEBUG_PORT)
