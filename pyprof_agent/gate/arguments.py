@@ -73,5 +73,10 @@ def add_verbs(verbs: Any) -> None:
     )
     diff.add_argument("before", metavar="BEFORE", help="a file of pprof's format")
     diff.add_argument("after", metavar="AFTER", help="a later one")
-    diff.add_argument("-o", "--output", metavar="FILE", help="write a profile, and print nothing")
+    diff.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="write a profile, or a flame graph to a file named *.html, and print nothing",
+    )
     diff.add_argument("--sample", metavar="TYPE", help="the column to print, such as inuse_objects")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from pyprof_agent.formats import top
+from pyprof_agent.formats import flamegraph, top
 from pyprof_agent.formats.pprof import decode
 from pyprof_agent.gate import report
 from pyprof_agent.gate.client import Client
@@ -19,6 +19,7 @@ from pyprof_agent.leaks.words import duration, size
 from pyprof_agent.profile import subtract
 
 _BAR = 30
+_PAGE = ".html"
 
 
 def main(options: argparse.Namespace) -> int:
@@ -75,7 +76,10 @@ def diff(options: argparse.Namespace) -> int:
     if options.sample:
         growth.column(options.sample)
         growth = replace(growth, default_sample_type=options.sample)
-    if options.output:
+    if options.output and options.output.endswith(_PAGE):
+        title = f"{options.before} to {options.after}"
+        Path(options.output).write_bytes(flamegraph.page(growth, title))
+    elif options.output:
         growth.write(options.output)
     else:
         print(top.encode(growth).decode(), end="")

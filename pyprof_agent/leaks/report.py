@@ -53,6 +53,11 @@ class Span:
         return self.moments[-1].seconds - self.moments[0].seconds if self.moments else 0.0
 
     @property
+    def whole(self) -> bool:
+        """Whether all of it was seen, but for a little."""
+        return self.measured >= WHOLE * self.seconds
+
+    @property
     def base(self) -> float:
         """Bytes that the process had at its beginning, of which growth is a share; 1 at least."""
         first = self.moments[0]

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 
 from pyprof_agent.leaks.growth import Growth
-from pyprof_agent.leaks.report import WHOLE, LeakReport, Span
+from pyprof_agent.leaks.report import LeakReport, Span
 from pyprof_agent.leaks.words import (
     duration,
     growth_object,
@@ -65,15 +65,17 @@ def headline(report: LeakReport) -> str:
     """The verdict's reason in a few words."""
     if report.alarms:
         return f"memory grows by more than {report.limit:g} % of the process an hour"
+    first = report.spans[0]
+    if report.suspects and not first.whole:
+        return f"some lines grow all the time; warnings begin after {duration(first.seconds)}"
     if report.suspects:
         return f"some lines grow all the time, by less than the limit of {report.limit:g} % an hour"
-    return report.spans[0].heap.reason
+    return first.heap.reason
 
 
 def title(span: Span) -> str:
     """How much of a span was seen."""
-    whole = span.measured >= WHOLE * span.seconds
-    part = "" if whole else f" of {duration(span.seconds)}"
+    part = "" if span.whole else f" of {duration(span.seconds)}"
     return f"The last {duration(span.measured)}{part}, in {len(span.moments)} looks"
 
 

@@ -16,8 +16,6 @@ import pytest
 
 from tests.support import free_port, running
 
-pytestmark = pytest.mark.alone
-
 SERVICE = """
 import pyprof_agent
 from starlette.applications import Starlette

@@ -240,6 +240,10 @@ def test_diff_prints_or_writes_what_has_changed(
     found = decode(Path(growth).read_bytes())
     assert found.default_sample_type == "alloc_space"
     assert found.total("inuse_space") == 10 * MIB
+    page = tmp_path / "growth.html"
+    assert main(["diff", before, after, "-o", str(page)]) == 0
+    assert page.read_text().startswith("<!DOCTYPE html>")
+    assert "shop.channel.send" in page.read_text()
     assert main(["diff", before, after, "--sample", "cpu"]) == 2
     assert "no sample type 'cpu'" in capsys.readouterr().err
     assert main(["diff", before, str(tmp_path / "none")]) == 2

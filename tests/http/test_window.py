@@ -21,8 +21,6 @@ from pyprof_agent.http.window import (
     parameters,
 )
 
-pytestmark = pytest.mark.alone
-
 # What Go's strconv.ParseInt makes of it in base 10; None where it gives an error.
 AS_GO_READS = [
     ("", None),

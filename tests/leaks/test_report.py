@@ -84,6 +84,7 @@ def test_a_leak_beyond_the_limit_is_warned_of_and_named() -> None:
 def test_a_leak_below_the_limit_is_told_and_not_warned_of() -> None:
     found = watched(3)
     assert (found.verdict, found.alarms) == (LEAK, ())
+    assert "by less than the limit of 5 % an hour" in telling.text(found, "/")
     assert watched(3, limit=2.5).alarms
 
 
@@ -101,6 +102,7 @@ def test_work_is_known_though_the_first_unit_came_later_than_the_first_look() ->
 def test_it_does_not_warn_before_it_has_seen_the_whole_span() -> None:
     assert watched(8, looks=40).verdict == LEAK
     assert watched(8, looks=40).alarms == ()
+    assert "; warnings begin after 60 min" in telling.text(watched(8, looks=40), "/")
     assert watched(8, looks=5).verdict == UNSURE
     assert report(History(1), HOUR, 5.0).verdict == UNSURE
 
