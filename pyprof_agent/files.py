@@ -5,13 +5,19 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 
 from pyprof_agent.config import Config
 from pyprof_agent.errors import ConfigError, NotRunningError, SinkError
+from pyprof_agent.hidden_thread import apart
 from pyprof_agent.profile import Profile
 from pyprof_agent.sinks.directory import Directory
 
+TELLING_THREAD = "pyprof-agent-files"
+"""In which the log is told of failures."""
+
 _DAY = 86400
+_FAILED = "a heap profile could not be written"
 
 _LOG = logging.getLogger("pyprof_agent")
 
@@ -50,10 +56,10 @@ class ProfileFiles:
             pass  # the agent was stopped in the middle
         except SinkError as error:
             self._failures += 1
-            _LOG.warning("%s", error)
-        except Exception:
+            apart(partial(_LOG.warning, "%s", error), TELLING_THREAD)
+        except Exception as error:
             self._failures += 1
-            _LOG.exception("a heap profile could not be written")
+            apart(partial(_LOG.error, _FAILED, exc_info=error), TELLING_THREAD)
 
     def stats(self) -> dict[str, float]:
         """Files written so far, and how many could not be."""

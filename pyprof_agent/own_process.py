@@ -9,6 +9,8 @@ import os
 import threading
 import time
 
+from pyprof_agent.hidden_thread import HIDDEN
+
 WORKER_THREAD = "pyprof-agent-worker"
 SAMPLER_THREAD = "pyprof-agent-stacks"
 _NATIVE_THREAD = b"pyprof-stacks\n"  # THREAD_NAME of stack_sampler.c
@@ -58,9 +60,9 @@ def has_ended_but_for_us() -> bool:
         if not main_is_over:
             return False
         tasks = os.listdir("/proc/self/task")
-        ours = [thread.name in (WORKER_THREAD, SAMPLER_THREAD) for thread in threading.enumerate()]
+        samplers = [thread.name == SAMPLER_THREAD for thread in threading.enumerate()]
         native = [_name_of(task) == _NATIVE_THREAD for task in tasks]
-        return len(tasks) == 1 + sum(ours) + sum(native)
+        return len(tasks) == 1 + len(HIDDEN) + sum(samplers) + sum(native)
     except OSError:
         return False
 

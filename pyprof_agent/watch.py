@@ -8,11 +8,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 from pyprof_agent.batches import gently
 from pyprof_agent.config import Config
 from pyprof_agent.engines import HeapSource
 from pyprof_agent.errors import NotRunningError
+from pyprof_agent.hidden_thread import apart
 from pyprof_agent.leaks.history import RECENT_LOOKS, History
 from pyprof_agent.leaks.looks import look
 from pyprof_agent.leaks.report import LeakReport, report
@@ -39,6 +41,11 @@ QUIET = RECENT_LOOKS // JUDGED_EVERY
 MOST_SUSPECTS = 5
 """Suspects in a line of the log."""
 
+TELLING_THREAD = "pyprof-agent-watch"
+"""In which `on_leak` is called, for as long as that takes."""
+
+_FAILED = "the leak watch failed; further failures are only counted"
+
 _LOG = logging.getLogger("pyprof_agent")
 
 
@@ -50,7 +57,7 @@ class LeakWatch:
     seconds: the span over which growth is judged; there are 60 looks in it
     limit: growth, in per cent of the process's memory an hour, from which on it warns
     on_leak: is given the report when something begins to be beyond the limit, or something else
-        does; called in the agent's own thread
+        does; called in a thread of its own, which the next look waits for
     """
 
     def __init__(
@@ -107,10 +114,10 @@ class LeakWatch:
                 self._warn(self._last)
         except NotRunningError:
             pass  # the agent was stopped in the middle
-        except Exception:
+        except Exception as error:
             self._failures += 1
             if self._failures == 1:
-                _LOG.exception("the leak watch failed; further failures are only counted")
+                apart(partial(_LOG.error, _FAILED, exc_info=error), TELLING_THREAD)
         cost = time.thread_time() - before
         self._cpu += cost
         share = min(MAX_CPU_SHARE * max(DEFAULT_SECONDS / self._seconds, 1), MOST_CPU_SHARE)
@@ -152,13 +159,17 @@ class LeakWatch:
             # Not at once: where growth has just begun the bounds come and go.
             if self._quiet == QUIET and self._warned is not None:
                 self._warned = None
-                _LOG.info("memory does not grow beyond %g %% an hour any more", self._limit)
+                text = "memory does not grow beyond %g %% an hour any more"
+                apart(partial(_LOG.info, text, self._limit), TELLING_THREAD)
             return
         self._quiet = 0
         before, lines = self._warned, {suspect.line for suspect in found.suspects}
         if before is not None and lines <= before:
             return
         self._warned = lines | (before or set())
+        apart(partial(self._tell, found), TELLING_THREAD)
+
+    def _tell(self, found: LeakReport) -> None:
         suspects = [suspect_text(suspect) for suspect in found.suspects[:MOST_SUSPECTS]]
         _LOG.warning(
             "memory leak: %s; %s",
@@ -168,7 +179,11 @@ class LeakWatch:
             else "no line of Python is known to do it",
         )
         if self._on_leak is not None:
-            self._on_leak(found)
+            try:
+                self._on_leak(found)
+            except Exception:
+                self._failures += 1
+                _LOG.exception("on_leak failed")
 
     def stats(self) -> Mapping[str, float]:
         """Looks so far, CPU seconds they cost, and how many failed."""

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 from pyprof_agent.errors import NotRunningError
+from pyprof_agent.hidden_thread import HIDDEN, HiddenThread, forget_in_child
 from pyprof_agent.own_process import WORKER_THREAD, has_ended_but_for_us
 
 FORK_SECONDS = 1.0
@@ -102,7 +103,7 @@ class Worker:
         self._lock = threading.RLock()
         # By its full name, here and below: gevent replaces it, together with the threads.
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
+        self._thread: HiddenThread | None = None
         self._unfinished = 0
         for chore in self._chores:
             chore.begin()
@@ -148,7 +149,7 @@ class Worker:
             thread = self._dismiss() if not self._unfinished else None
         finally:
             self._lock.release()
-        if thread is not None and thread is not threading.current_thread():
+        if thread is not None and HIDDEN.get(threading.get_ident()) is not thread:
             thread.join(FORK_SECONDS)
 
     def after_fork(self, *, child: bool) -> None:
@@ -157,18 +158,17 @@ class Worker:
         Raises RuntimeError if there are chores and no thread can be started for them.
         """
         if child:
+            forget_in_child()
             self._begin_anew()
             self._forked_by_thread = self._about_to
         self.start()
 
     def _launch(self) -> None:
-        thread = threading.Thread(
-            target=self._work, args=(self._jobs,), name=WORKER_THREAD, daemon=True
-        )
+        thread = HiddenThread(partial(self._work, self._jobs), WORKER_THREAD)
         thread.start()
         self._thread = thread
 
-    def _dismiss(self) -> threading.Thread | None:
+    def _dismiss(self) -> HiddenThread | None:
         thread, self._thread = self._thread, None
         if thread is not None:
             self._jobs.put(None)

@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, settings
 
 import pyprof_agent
 from pyprof_agent import Agent, Config
+from pyprof_agent.hidden_thread import HIDDEN
 from tests.support import compile_c
 
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -44,6 +45,7 @@ def left_running(seconds: float = 5) -> list[str]:
     deadline = time.monotonic() + seconds
     while True:
         left = [thread.name for thread in threading.enumerate() if "pyprof-agent" in thread.name]
+        left += [thread.name for thread in HIDDEN.values()]
         left += ["tracemalloc"] if tracemalloc.is_tracing() else []
         if not left or time.monotonic() > deadline:
             return left

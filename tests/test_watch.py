@@ -12,6 +12,7 @@ import pytest
 
 from pyprof_agent import Agent, CaptureError, Config, ConfigError, LeakReport, NotRunningError
 from pyprof_agent.errors import PyprofAgentError
+from pyprof_agent.hidden_thread import HIDDEN
 from pyprof_agent.leaks.growth import INNOCENT, LEAK, UNSURE
 from pyprof_agent.profile import Frame, Profile, Sample, ValueType
 from pyprof_agent.sources import heap_native
@@ -307,5 +308,36 @@ def test_parent_and_child_go_on_after_a_fork_each_with_its_own_history() -> None
 
 @needs_native
 def test_it_is_one_thread_and_that_is_gone_after_the_stop(short: Agent) -> None:
-    names = [thread.name for thread in threading.enumerate()]
-    assert names.count("pyprof-agent-worker") == 1
+    assert [thread.name for thread in HIDDEN.values()] == ["pyprof-agent-worker"]
+    assert not any("pyprof" in thread.name for thread in threading.enumerate())
+    short.stop()
+    deadline = time.monotonic() + 10
+    while HIDDEN and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not HIDDEN
+
+
+ENUMERATE = """
+import logging, sys, threading, time
+import pyprof_agent
+
+told = []
+agent = pyprof_agent.start(
+    stacks=False, heap_sample_bytes=64, leak_window=2, leak_limit=1, on_leak=told.append
+)
+kept, end = [], time.monotonic() + 20
+while not told and time.monotonic() < end:
+    kept.append(bytes(1000))
+    time.sleep(0.001)
+assert told
+time.sleep(0.1)
+for thread in threading.enumerate():
+    if thread is not threading.main_thread():
+        thread.join()
+print("done", threading.active_count())
+"""
+
+
+@needs_native
+def test_a_program_that_waits_for_all_its_threads_does_not_wait_for_ours() -> None:
+    assert run_python(ENUMERATE).stdout == "done 1\n"

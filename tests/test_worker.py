@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from pyprof_agent import NotRunningError
+from pyprof_agent.hidden_thread import HIDDEN, HiddenThread
 from pyprof_agent.own_process import WORKER_THREAD as THREAD
 from pyprof_agent.worker import Worker
 from tests.support import run_python
@@ -26,23 +27,26 @@ def worker() -> Iterator[Worker]:
     worker.end()
 
 
-def workers_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == THREAD]
+def workers_threads() -> list[HiddenThread]:
+    return [thread for thread in HIDDEN.values() if thread.name == THREAD]
 
 
 def fail(error: BaseException) -> None:
     raise error
 
 
-def test_a_function_runs_with_its_arguments_in_a_daemon_thread_of_that_name(
+def test_a_function_runs_with_its_arguments_in_a_thread_that_nobody_comes_across(
     worker: Worker,
 ) -> None:
+    threads = threading.enumerate()
+
     def look(*arguments: int, named: int) -> tuple[object, ...]:
-        return threading.current_thread().name, threading.current_thread().daemon, arguments, named
+        assert threading.enumerate() == threads
+        return HIDDEN[threading.get_ident()].name, arguments, named
 
     assert workers_threads() == []
     result = asyncio.run(worker.run(look, 1, 2, named=3))
-    assert result == ("pyprof-agent-worker", True, (1, 2), 3)
+    assert result == ("pyprof-agent-worker", (1, 2), 3)
 
 
 def test_functions_run_one_after_the_other(worker: Worker) -> None:
@@ -166,12 +170,12 @@ def test_results_are_not_kept(worker: Worker) -> None:
 def test_a_thread_that_cannot_be_started_is_told(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_threads(self: threading.Thread) -> None:
+    def no_threads(*arguments: object) -> None:
         raise RuntimeError("can't start new thread")
 
     async def program() -> None:
         with monkeypatch.context() as patch:
-            patch.setattr(threading.Thread, "start", no_threads)
+            patch.setattr("_thread.start_new_thread", no_threads)
             with pytest.raises(RuntimeError, match="can't start new thread"):
                 await worker.run(int)
         assert await worker.run(int, "7") == 7
@@ -269,7 +273,7 @@ class Clockwork:
         self.due = time.monotonic() + 0.01
 
     def run(self) -> None:
-        self.done.append(threading.current_thread().name)
+        self.done.append(HIDDEN[threading.get_ident()].name)
         self.due = time.monotonic() + 0.01
 
 
@@ -286,8 +290,8 @@ def test_chores_are_done_by_the_clock_from_the_start_on_between_other_work() -> 
     assert (chore.begun, workers_threads()) == (1, [])
     worker.start()
     worker.start()
-    assert len(workers_threads()) == 1
     until(lambda: len(chore.done) >= 3)
+    assert len(workers_threads()) == 1
     assert asyncio.run(worker.run(int, "7")) == 7
     before = len(chore.done)
     until(lambda: len(chore.done) > before)

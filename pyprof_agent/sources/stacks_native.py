@@ -6,7 +6,6 @@ There is one in the process. Agents that want the same of it share it.
 from __future__ import annotations
 
 import os
-import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,7 +21,7 @@ from pyprof_agent.sources.native_sampler import (
     SharingEngine,
 )
 from pyprof_agent.sources.stack_counters import COUNTERS, NATIVE_THREADS, SAMPLER, UNSAMPLED
-from pyprof_agent.sources.thread_clock import green_threads, name_of, native_id_of
+from pyprof_agent.sources.thread_clock import green_threads, name_of, native_id_of, thread_of
 
 if not extension_unusable():
     from pyprof_agent._native import core
@@ -265,9 +264,7 @@ def _labels_of(each: _Thread) -> _Labels:
     known = _labels.get(each.number)
     if known is not None:
         return known
-    # Not threading.enumerate(): it takes a lock that a thread may hold while it waits for us at
-    # a fork.
-    thread = threading._active.get(each.ident)  # type: ignore[attr-defined]
+    thread = thread_of(each.ident)
     if not each.alive or (thread is not None and native_id_of(thread) != each.native_id):
         # With its number: its CPU time is known, and divided among its own stacks only.
         return (Label("thread", _ENDED), Label("thread_id", each.native_id))

@@ -27,7 +27,13 @@ from pyprof_agent.sources.stack_counters import (
     UNSAMPLED,
 )
 from pyprof_agent.sources.stack_rows import Row, StackRows
-from pyprof_agent.sources.thread_clock import green_threads, name_of, native_id_of, thread_cpu_ns
+from pyprof_agent.sources.thread_clock import (
+    green_threads,
+    name_of,
+    native_id_of,
+    thread_cpu_ns,
+    thread_of,
+)
 
 DEFAULT_HZ = 20.0
 
@@ -276,12 +282,9 @@ class PythonStacks:
 
     def _survey(self, frames: dict[int, FrameType]) -> dict[int, int]:
         """Note who is there and book their CPU time; the clocks by thread identifier."""
-        # Not threading.enumerate(): it takes a lock that a thread may hold while it waits
-        # for us at a fork.
-        active: dict[int, threading.Thread] = threading._active.copy()  # type: ignore[attr-defined]
         clocks = {}
         for ident in frames:
-            known = active.get(ident)
+            known = thread_of(ident)
             native_id, name = native_id_of(known) if known else None, name_of(known)
             thread = self._threads.get(ident)
             if thread is None or (thread.native_id, thread.name) != (native_id, name):

@@ -22,7 +22,7 @@ from typing import Any
 from pyprof_agent.profile import Frame, Label, Profile, Sample, ValueType
 from pyprof_agent.sources.naming import TRUNCATED, FrameNames
 from pyprof_agent.sources.stack_counters import NATIVE_THREADS
-from pyprof_agent.sources.thread_clock import name_of, native_id_of
+from pyprof_agent.sources.thread_clock import name_of, native_id_of, thread_of
 
 MAX_TASK_NAMES = 100
 """Names of tasks that get a label: readers make a series of every label value. Where a program
@@ -127,10 +127,9 @@ class ThreadsAndTasks:
         return {"threads": len(frames), "tasks": tasks}
 
     def _look(self) -> Iterator[Sample]:
-        known = {thread.ident: thread for thread in threading.enumerate()}
         frames = sys._current_frames()
         for ident, frame in frames.items():
-            thread = known.get(ident)
+            thread = thread_of(ident)
             number = (native_id_of(thread) if thread else None) or ident
             stack = self._stack([(step.f_code, step.f_lasti) for step in _callers(frame)])
             yield Sample(stack, (1,), _labels("thread", name_of(thread), number))

@@ -7,10 +7,14 @@ import sys
 import threading
 import time
 
+from pyprof_agent.hidden_thread import HIDDEN, HiddenThread
+
 _CPUCLOCK_SCHED_PERTHREAD = 6
 
+AnyThread = threading.Thread | HiddenThread
 
-def native_id_of(thread: threading.Thread) -> int | None:
+
+def native_id_of(thread: AnyThread) -> int | None:
     """The kernel's id of a thread; None while it is starting.
 
     Up to 3.12 the main thread of a forked child keeps its parent's in `native_id`. On Linux
@@ -21,7 +25,16 @@ def native_id_of(thread: threading.Thread) -> int | None:
     return thread.native_id
 
 
-def name_of(thread: threading.Thread | None) -> str:
+def thread_of(ident: int) -> AnyThread | None:
+    """The thread of that `threading.get_ident()`; None where nobody has made a note of it.
+
+    Not by `threading.enumerate()`: it takes a lock that a thread may hold while it waits for us.
+    """
+    thread: AnyThread | None = threading._active.get(ident)  # type: ignore[attr-defined]
+    return HIDDEN.get(ident) if thread is None else thread
+
+
+def name_of(thread: AnyThread | None) -> str:
     """The name of a thread; `<unknown>` where there is none, or a subclass fails to give it."""
     try:
         return "<unknown>" if thread is None else str(thread.name)

@@ -14,6 +14,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from pyprof_agent import Agent, Config, make_asgi_app
+from pyprof_agent.hidden_thread import HIDDEN
 from pyprof_agent.http import index
 from tests.http.test_app import BASE, LOCAL, client_of
 
@@ -220,7 +221,7 @@ def test_the_numbers_are_collected_in_the_worker(
     real = Agent.stats
 
     def stats(agent: Agent) -> Any:
-        threads.append(threading.current_thread().name)
+        threads.append(HIDDEN[threading.get_ident()].name)
         return real(agent)
 
     monkeypatch.setattr(Agent, "stats", stats)

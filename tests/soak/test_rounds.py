@@ -97,7 +97,7 @@ def work():
     turn_once = sorted(range(100), key=str)
     assert agent.capture("wall").duration_nanos > 0
     assert agent.capture("heap").sample_types
-    assert held()[0] == 2, held()  # this thread and that which samples
+    assert held()[0] == 3, held()  # this thread, that which samples, and that of the watch
 
 for _ in range(ROUNDS):
     in_child(work)
