@@ -6,10 +6,12 @@ A `threading.Thread` is in `threading.enumerate()`, and programs wait for all th
 from __future__ import annotations
 
 import _thread
+import contextlib
 import os
+import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 MOMENTS, MOMENT_SECONDS = 50, 0.0001
 
@@ -31,8 +33,9 @@ class HiddenThread:
         """Start it, once. Raises RuntimeError if no thread can be started."""
         self._over.acquire()
         try:
-            # By its full name: gevent replaces it.
-            _thread.start_new_thread(self._run, ())
+            with _signals_elsewhere():
+                # By its full name: gevent replaces it.
+                _thread.start_new_thread(self._run, ())
         except BaseException:
             self._over.release()
             raise
@@ -57,6 +60,22 @@ class HiddenThread:
         finally:
             del HIDDEN[ident]
             self._over.release()
+
+
+@contextlib.contextmanager
+def _signals_elsewhere() -> Iterator[None]:
+    """A thread that is started meanwhile gets no signals: they are the program's, which may keep
+    them waiting, or wait for them. Those that a fault raises come to it all the same.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    faults = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - faults)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 HIDDEN: dict[int, HiddenThread] = {}

@@ -308,13 +308,38 @@ def test_parent_and_child_go_on_after_a_fork_each_with_its_own_history() -> None
 
 @needs_native
 def test_it_is_one_thread_and_that_is_gone_after_the_stop(short: Agent) -> None:
+    deadline = time.monotonic() + 10
+    while not HIDDEN and time.monotonic() < deadline:
+        time.sleep(0.01)
     assert [thread.name for thread in HIDDEN.values()] == ["pyprof-agent-worker"]
     assert not any("pyprof" in thread.name for thread in threading.enumerate())
     short.stop()
-    deadline = time.monotonic() + 10
     while HIDDEN and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not HIDDEN
+
+
+SIGNALS = """
+import os, signal, time
+import pyprof_agent
+
+pyprof_agent.start()
+time.sleep(0.2)
+signal.signal(signal.SIGUSR1, lambda number, frame: 1 / 0)
+mask = {signal.SIGUSR1}
+signal.pthread_sigmask(signal.SIG_BLOCK, mask)
+os.kill(os.getpid(), signal.SIGUSR1)
+time.sleep(0.2)
+assert signal.sigpending() == mask
+assert signal.sigwait(mask) == signal.SIGUSR1
+print("done")
+"""
+
+
+@needs_native
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no such signals")
+def test_a_signal_that_the_program_keeps_waiting_does_not_come_to_ours() -> None:
+    assert run_python(SIGNALS).stdout == "done\n"
 
 
 ENUMERATE = """

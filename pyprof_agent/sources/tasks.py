@@ -15,10 +15,11 @@ import time
 import weakref
 from asyncio import AbstractEventLoop
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from types import CodeType, FrameType
 from typing import Any
 
+from pyprof_agent import hidden_thread
 from pyprof_agent.profile import Frame, Label, Profile, Sample, ValueType
 from pyprof_agent.sources.naming import TRUNCATED, FrameNames
 from pyprof_agent.sources.stack_counters import NATIVE_THREADS
@@ -30,6 +31,9 @@ has more, such as one for each request, no task has one."""
 
 _NUMBERED = re.compile(r"Task-\d+")
 """Names that asyncio gives to tasks without one; there is no end of them."""
+
+_BOOTSTRAPS = (threading.__file__, hidden_thread.__file__)
+"""Files of what is below the function that a thread runs."""
 
 _STEPS = frozenset(
     {
@@ -113,29 +117,29 @@ class ThreadsAndTasks:
 
     def threads(self) -> Profile:
         """The `threadcreate` profile: threads by the function they run."""
-        frames = sys._current_frames()
-        counts = Counter(self._entry(frame) for frame in frames.values())
-        foreign = _count_os_threads() - len(frames)
+        stacks = _stacks()
+        counts = Counter(self._entry(steps) for steps in stacks.values())
+        foreign = _count_os_threads() - len(stacks)
         if foreign > 0:
             counts[(NATIVE_THREADS,)] = foreign
         return self._profile("threadcreate", (Sample(stack, (n,)) for stack, n in counts.items()))
 
     def stats(self) -> dict[str, float]:
         """`threads` and `tasks` at this moment."""
-        frames = sys._current_frames()
-        tasks = sum(len(_tasks(loop)) for loop in self._running_loops(frames))
-        return {"threads": len(frames), "tasks": tasks}
+        stacks = _stacks()
+        tasks = sum(len(_tasks(loop)) for loop in self._running_loops(stacks))
+        return {"threads": len(stacks), "tasks": tasks}
 
     def _look(self) -> Iterator[Sample]:
-        frames = sys._current_frames()
-        for ident, frame in frames.items():
+        stacks = _stacks()
+        for ident, steps in stacks.items():
             thread = thread_of(ident)
             number = (native_id_of(thread) if thread else None) or ident
-            stack = self._stack([(step.f_code, step.f_lasti) for step in _callers(frame)])
+            stack = self._stack([(step.f_code, step.f_lasti) for step in steps])
             yield Sample(stack, (1,), _labels("thread", name_of(thread), number))
         # Where each frame is that is on a stack: there may be 100,000 tasks to look up.
-        running = {step: frame for frame in frames.values() for step in _callers(frame)}
-        for loop in self._running_loops(frames):
+        running = {step: steps[0] for steps in stacks.values() for step in steps}
+        for loop in self._running_loops(stacks):
             for task in _tasks(loop):
                 yield self._task_sample(task, running)
 
@@ -162,21 +166,21 @@ class ThreadsAndTasks:
             return (NO_FRAMES,)
         return stack if len(kept) == len(positions) else (*stack, TRUNCATED)
 
-    def _entry(self, frame: FrameType) -> _Stack:
-        """The outermost frames, up to the first that is not `threading`'s, without lines."""
-        codes = [step.f_code for step in _callers(frame)]
-        while len(codes) > 1 and codes[-1].co_filename == threading.__file__:
+    def _entry(self, steps: Sequence[FrameType]) -> _Stack:
+        """The outermost frames, up to the first that is not of a thread's own, without lines."""
+        codes = [step.f_code for step in steps]
+        while len(codes) > 1 and codes[-1].co_filename in _BOOTSTRAPS:
             codes.pop()
         # Where a thread is now does not matter here: the line is that of the function.
         return (self._names.of_code(codes[-1], -1),)
 
-    def _running_loops(self, frames: dict[int, FrameType]) -> set[AbstractEventLoop]:
+    def _running_loops(self, stacks: Mapping[int, Sequence[FrameType]]) -> set[AbstractEventLoop]:
         loops = {loop for loop in self._loops if loop.is_running()}
         asyncio = sys.modules.get("asyncio")
         if asyncio is not None:
             run_forever = asyncio.BaseEventLoop.run_forever.__code__
-            for frame in frames.values():
-                for step in _callers(frame):
+            for steps in stacks.values():
+                for step in steps:
                     if step.f_code is run_forever:
                         loops.add(step.f_locals["self"])
         return loops
@@ -232,6 +236,14 @@ def _tasks(loop: AbstractEventLoop) -> Collection[Any]:
     with contextlib.suppress(RuntimeError):
         return asyncio.all_tasks(loop)
     return ()
+
+
+def _stacks() -> dict[int, list[FrameType]]:
+    """The frames of all threads, innermost first.
+
+    All at once: a frame that returns meanwhile has no caller any more, and its thread no loop.
+    """
+    return {ident: [*_callers(frame)] for ident, frame in sys._current_frames().items()}
 
 
 def _callers(frame: FrameType | None) -> Iterator[FrameType]:
