@@ -122,9 +122,14 @@ def _span(
     looks, grown = history.looks(moments, MOST_LINES)
     times = [moment.seconds for moment in moments]
     work = done([moment.work for moment in moments])
-    sizes = [moment.resident for moment in moments]
-    resident = [size for size in sizes if size is not None]
-    heap = judge(times, [moment.in_use for moment in moments], work, error=error(looks))
+    in_use = [moment.in_use for moment in moments]
+    heap = judge(times, in_use, work, error=error(looks))
+    heap = _unless_seen(heap, in_use[-1], [moment.in_use for moment in before])
+    sizes = [moment.resident for moment in moments if moment.resident is not None]
+    resident = None
+    if len(sizes) == len(moments):
+        resident = judge(times, sizes, work)
+        resident = _unless_seen(resident, sizes[-1], [one.resident or 0 for one in before])
     suspects = [
         suspect
         for suspect in suspicious(looks, grown)
@@ -133,12 +138,8 @@ def _span(
     return Span(
         seconds,
         seen,
-        _unless_seen(heap, moments[-1].in_use, [moment.in_use for moment in before]),
-        _unless_seen(
-            judge(times, resident, work), resident[-1], [moment.resident or 0 for moment in before]
-        )
-        if len(resident) == len(times)
-        else None,
+        heap,
+        resident,
         tuple(suspects),
         most_unseen(looks[-1].sample_bytes),
     )
