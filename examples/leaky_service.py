@@ -77,7 +77,10 @@ def main() -> None:
     """Serve on loopback."""
     parser = argparse.ArgumentParser(description="A service with a leak.")
     parser.add_argument("--port", type=int, default=8000)
-    uvicorn.run(app, host="127.0.0.1", port=parser.parse_args().port, log_level="warning")
+    parser.add_argument("--catalogue", type=int, default=0, help="MiB that are always in memory")
+    options = parser.parse_args()
+    app.state.catalogue = [bytes(1000) for _ in range(options.catalogue * 1000)]
+    uvicorn.run(app, host="127.0.0.1", port=options.port, log_level="warning")
 
 
 if __name__ == "__main__":

@@ -20,8 +20,11 @@ pytestmark = pytest.mark.skipif(bool(heap_native.unusable()), reason=heap_native
 EXAMPLE = ROOT / "examples" / "leaky_service.py"
 
 
-def gate(tmp_path: Path, *options: str, leak: bool) -> tuple[int, str]:
-    """Exit status and output of a gate beside a load of messages."""
+def gate(tmp_path: Path, *options: str, leak: bool, catalogue: int = 0) -> tuple[int, str]:
+    """Exit status and output of a gate beside a load of messages.
+
+    catalogue: MiB that the service has in use for good
+    """
     port = free_port()
     base, over = f"http://127.0.0.1:{port}", threading.Event()
 
@@ -34,7 +37,7 @@ def gate(tmp_path: Path, *options: str, leak: bool) -> tuple[int, str]:
             ask("/messages?count=100", "POST")
 
     with running(
-        [sys.executable, EXAMPLE, "--port", str(port)],
+        [sys.executable, str(EXAMPLE), "--port", str(port), "--catalogue", str(catalogue)],
         ready=f"{base}/ping",
         env={"PYPROF_AGENT_HEAP_SAMPLE_BYTES": "256"},
     ):
@@ -80,3 +83,12 @@ def test_it_passes_the_cure(tmp_path: Path) -> None:
     status, output = gate(tmp_path, *SHORT, leak=False)
     assert status == 0, output
     assert output.startswith("passed: it surely grows by less than 16 B a request")
+
+
+@pytest.mark.parametrize(("leak", "answer"), [(True, "failed"), (False, "passed")])
+def test_growth_by_the_hour_is_told_of_a_service_that_has_memory_in_use(
+    tmp_path: Path, leak: bool, answer: str
+) -> None:
+    limit = (*SHORT[:-2], "--max-growth", "100%/h")
+    status, output = gate(tmp_path, *limit, leak=leak, catalogue=100)
+    assert (status, output.split(":")[0]) == (int(leak), answer), output

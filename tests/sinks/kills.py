@@ -30,7 +30,7 @@ class Killed(NamedTuple):
 
     opened: finished files, all of which are whole
     unfinished: files that stayed behind, and those among them that lack data
-    samples: copies of some of the finished files
+    samples: copies of all finished files
     """
 
     opened: int
@@ -62,7 +62,7 @@ def main() -> None:
     folder, samples, rounds = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     dice, written = random.Random(rounds), profile()
     data, total, seen = written.to_bytes(), written.total("inuse_space"), set()
-    for number in range(rounds):
+    for _ in range(rounds):
         child = os.fork()
         if child == 0:
             try:
@@ -77,8 +77,7 @@ def main() -> None:
             if path.name not in seen:
                 seen.add(path.name)
                 assert decode(path.read_bytes()).total("inuse_space") == total
-        if files and number % 50 == 0:
-            shutil.copy(max(files, key=lambda path: path.stat().st_mtime_ns), samples)
+                shutil.copy(path, samples)  # before it is deleted for later ones
     parts = [path for path in folder.iterdir() if Name.of_part(path.name)]
     assert {*parts, *files} == {*folder.iterdir()}
     torn = sum(path.stat().st_size < len(data) for path in parts)
