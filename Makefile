@@ -34,9 +34,9 @@ setup: .venv/.ready
 demo: setup
 	@$(BIN)/python examples/demo.py
 
-# Two at once, however many CPUs there are: many tests are of time, or start servers.
+# Three at once, however many CPUs there are: most wait for something, and some are of time.
 test: setup
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not alone"
+	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile -m "not alone"
 	@$(BIN)/python -m pytest -m alone
 
 soak: setup
