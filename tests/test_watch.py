@@ -248,9 +248,13 @@ def leaking(agent: Agent, kept: list[bytes], over: Callable[[], bool]) -> None:
 @needs_native
 def test_a_leak_of_a_running_process_is_named_with_its_bytes(short: Agent) -> None:
     kept: list[bytes] = []
-    end = time.monotonic() + 7
-    leaking(short, kept, lambda: time.monotonic() > end)
     found = short.leaks()
+    for _ in range(10):  # on a busy machine its traffic seems to grow at times
+        end = time.monotonic() + 6
+        leaking(short, kept, lambda end=end: time.monotonic() > end)  # type: ignore[misc]
+        found = short.leaks()
+        if found.verdict == LEAK:
+            break
     assert found.verdict == LEAK
     suspect = found.suspects[0]
     assert suspect.line.function.endswith("test_watch.leaking")
