@@ -87,10 +87,9 @@ class Config:
         if self.leak_window is not None:
             _check_range("leak_window", self.leak_window, 0, 30 * 86400, whole=True)
         _check_range("leak_limit", self.leak_limit, 0.01, 100_000, whole=False)
-        if self.profile_dir is not None and not isinstance(self.profile_dir, (str, os.PathLike)):
-            raise _wrong("profile_dir", self.profile_dir, "use the path of a folder")
-        if self.profile_dir == "":
-            raise _wrong("profile_dir", "", "use the path of a folder")
+        folder = self.profile_dir
+        if folder is not None and (folder == "" or not isinstance(folder, (str, os.PathLike))):
+            raise _wrong("profile_dir", folder, "use the path of a folder")
         _check_range("profile_every", self.profile_every, 1, 30 * 86400, whole=True)
         _check_range("profile_keep", self.profile_keep, 1, 10**6, whole=True)
         _check_range("profile_keep_days", self.profile_keep_days, 0.01, 36500, whole=False)

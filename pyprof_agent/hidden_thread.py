@@ -83,9 +83,9 @@ HIDDEN: dict[int, HiddenThread] = {}
 
 
 def apart(function: Callable[[], None], name: str) -> None:
-    """Call a function in an ordinary thread, and wait for it.
+    """Call a function in an ordinary thread, and wait for it; right here if none can be started.
 
-    It is to take care of its own failures. Raises RuntimeError if no thread can be started.
+    It is to take care of its own failures.
     """
     over = _thread.allocate_lock()  # Thread.join() asks for the thread that calls it
     over.acquire()
@@ -96,7 +96,11 @@ def apart(function: Callable[[], None], name: str) -> None:
         finally:
             over.release()
 
-    threading.Thread(target=run, name=name, daemon=True).start()
+    try:
+        threading.Thread(target=run, name=name, daemon=True).start()
+    except RuntimeError:  # else it would end the thread that calls, and all that waits for that
+        function()
+        return
     over.acquire()
 
 

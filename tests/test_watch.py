@@ -224,6 +224,27 @@ def test_a_function_does_not_come_from_the_environment() -> None:
     assert (found.leak_window, found.leak_limit) == (60, 2.5)
 
 
+def test_where_no_thread_can_be_started_it_warns_all_the_same(
+    watch: LeakWatch,
+    heap: Heap,
+    told: list[LeakReport],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def no_threads(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", no_threads)
+    heap.step = 100 * MIB
+    look(watch, 65)
+    assert watch.stats()["failures"] == 0
+    assert len(told) == 1
+    assert "memory leak: " in caplog.text
+    heap.failure = ZeroDivisionError("of a test")
+    look(watch, 1)
+    assert "the leak watch failed" in caplog.text
+
+
 needs_native = pytest.mark.skipif(
     bool(heap_native.unusable()), reason=heap_native.unusable() or "-"
 )

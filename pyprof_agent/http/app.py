@@ -280,6 +280,8 @@ class _Endpoints:
         if request.method != "HEAD":
             try:
                 content = await self._shared.run(("leaks", wanted, url), collect)
+            except NotRunningError:
+                raise
             except CaptureError as error:
                 return answers.refusal(404, str(error))
         return leaks.answer(content, wanted)

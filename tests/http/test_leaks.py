@@ -81,6 +81,12 @@ def test_where_it_is_off_the_answer_says_how_to_switch_it_on() -> None:
     assert answer.text.startswith("the leak watch is off: leak_window is 0")
 
 
+def test_an_agent_that_does_not_run_is_unavailable_and_not_off() -> None:
+    answer = client_of(Agent(Config(stacks=False, leak_window=600))).get("/leaks")
+    assert answer.status_code == 503
+    assert answer.text.startswith("the agent is not running")
+
+
 def test_the_index_has_a_link_to_it_where_it_is_on(watching: Agent) -> None:
     page = client_of(watching).get("/").text
     assert '<a href="leaks">leaks</a>' in page
