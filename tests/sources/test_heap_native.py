@@ -22,6 +22,7 @@ from tests.support import run_python
 pytestmark = pytest.mark.skipif(bool(heap_native.unusable()), reason=heap_native.unusable())
 
 HERE = __name__
+ZERO = b"\0"  # `ZERO * n` is one block; `bytes(n)` also takes a tuple, which a free list may keep
 ALLOC_OBJECTS, ALLOC_SPACE, INUSE_OBJECTS, INUSE_SPACE = range(4)
 
 
@@ -41,7 +42,6 @@ def every_block() -> Iterator[NativeHeap]:
     keep([None], [0])
     resize(10, 10)
     make_cycle()
-    gc.collect()
     heap = engine(sample_bytes=1)
     heap.start()
     yield heap
@@ -70,7 +70,7 @@ def total(profile: Profile, function: str) -> list[float]:
 
 def block(payload: int) -> object:
     """An object of 33 bytes more than `payload`, or of 16 for -17, in one allocation."""
-    return object() if payload == -17 else bytes(payload)
+    return object() if payload == -17 else ZERO * payload
 
 
 def keep(kept: list[object], payloads: list[int]) -> None:
@@ -83,7 +83,7 @@ def payloads(sizes: list[int]) -> list[int]:
     return [size - 33 for size in sizes]
 
 
-@pytest.mark.parametrize("size", [16, 34, 100, 512, 513, 5000, 1_000_000])
+@pytest.mark.parametrize("size", [16, 35, 100, 512, 513, 5000, 1_000_000])
 def test_with_a_sample_for_every_byte_the_numbers_are_exact(
     every_block: NativeHeap, size: int
 ) -> None:
@@ -116,7 +116,7 @@ def test_blocks_are_attributed_to_the_line_that_allocates(every_block: NativeHea
 def make_blocks(count: int) -> list[bytes]:
     kept = []
     for _ in range(count):
-        block = bytes(95)
+        block = ZERO * 95
         kept.append(block)
     return kept
 

@@ -18,6 +18,7 @@ from pyprof_agent.sources.heap_tracemalloc import TracemallocHeap
 from pyprof_agent.sources.naming import FrameNames
 
 HERE = __name__
+ZERO = b"\0"  # `ZERO * n` is one block; `bytes(n)` also takes a tuple, which a free list may keep
 
 
 @pytest.fixture
@@ -40,12 +41,12 @@ def held(profile: Profile, function: str) -> tuple[float, ...]:
 
 
 def keep_bytes(count: int) -> list[bytes]:
-    return [bytes(95) for _ in range(count)]
+    return [ZERO * 95 for _ in range(count)]
 
 
 def keep_more(into: list[bytes], count: int) -> None:
     for _ in range(count):
-        block = bytes(95)
+        block = ZERO * 95
         into.append(block)
 
 
