@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -130,7 +129,7 @@ class Profile:
         data = self.to_bytes()
         target = os.path.abspath(os.fspath(path))
         folder, name = os.path.split(target)
-        temporary = os.path.join(folder, f".{name}.{os.getpid()}.{secrets.token_hex(4)}")
+        temporary = os.path.join(folder, f".{name}.{os.getpid()}.{os.urandom(4).hex()}")
         try:
             with open(temporary, "xb") as stream:
                 stream.write(data)

@@ -5,7 +5,6 @@ What is to be done now and then, by the clock, is done there too.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import queue
 import threading
@@ -13,11 +12,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 from pyprof_agent.errors import NotRunningError
 from pyprof_agent.hidden_thread import HIDDEN, HiddenThread, forget_in_child
 from pyprof_agent.own_process import WORKER_THREAD, has_ended_but_for_us
+
+if TYPE_CHECKING:
+    import asyncio
 
 FORK_SECONDS = 1.0
 """How long a fork waits for an idle thread to end."""
@@ -116,6 +118,8 @@ class Worker:
 
         Raises NotRunningError after `end()`, RuntimeError if no thread can be started.
         """
+        import asyncio  # here: a program without it is spared its 60 modules
+
         loop = asyncio.get_running_loop()
         future: asyncio.Future[_T] = loop.create_future()
         with self._lock:

@@ -305,7 +305,7 @@ def test_importing_the_package_starts_and_loads_nothing() -> None:
 
         assert pyprof_agent.__all__
         print(threading.active_count(), tracemalloc.is_tracing())
-        others = ("starlette", "uvicorn", "zstandard", "prometheus_client")
+        others = ("asyncio", "starlette", "uvicorn", "zstandard", "prometheus_client")
         print([name for name in others if name in sys.modules])
         print(sys.getprofile(), sys.gettrace())
     """

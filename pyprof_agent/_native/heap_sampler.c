@@ -35,6 +35,7 @@ static _Thread_local FAST_TLS struct {
     int64_t budget;
     int64_t rest;        /* of the gap to the next sample, beyond the budget; 0 or more */
     size_t pending;      /* RAW is to sample its next block, as one of this size */
+    size_t paid;         /* the last malloc in OBJ or MEM; if large, on its way to RAW */
     const void *paid_for; /* the last block resized to a small size in OBJ or MEM */
     bool probing;        /* nothing is sampled, and these two say what came by: */
     unsigned probed;     /* domains, a bit each */
@@ -228,10 +229,20 @@ known_free(void *block, PyMemAllocatorDomain domain)
     to->free(to->ctx, block);
 }
 
+static inline bool
+spend_unless_paid(size_t size)
+{
+    if (own.paid > small_limit) {
+        own.paid = 0;
+        return unlikely(own.pending != 0 || own.probing);
+    }
+    return spend(size);
+}
+
 static inline void *
 tracked_malloc(void *Py_UNUSED(ctx), size_t size, PyMemAllocatorDomain domain)
 {
-    if (spend(size)) {
+    if (domain == PYMEM_DOMAIN_RAW ? spend_unless_paid(size) : spend(size)) {
         return picked_malloc(size, domain);
     }
     const PyMemAllocatorEx *to = original(domain);
@@ -273,14 +284,15 @@ tracked_free(void *Py_UNUSED(ctx), void *block, PyMemAllocatorDomain domain)
 }
 
 /* Hooks for requests that pymalloc serves itself, up to small_limit. They are called with the GIL
-   held, six instructions for a malloc that is not sampled; free is not hooked at all. */
+   held, five instructions for a malloc that is not sampled; free is not hooked at all. A malloc is
+   spent whatever its size, as a comparison would be a sixth: RAW is told not to do it again. */
 
 static size_t
 begin_raised(size_t size)
 {
     own.pending = size;
     own.budget = -1; /* the hook of RAW will look */
-    return small_limit + 1;
+    return size > small_limit ? size : small_limit + 1;
 }
 
 /* After a raised request: whether it has to be made again as it was. */
@@ -302,7 +314,7 @@ exhausted_malloc(void *ctx, size_t size, PyMemAllocatorDomain domain)
 {
     if (exhausted(domain, size)) {
         void *block = next[domain].malloc(ctx, begin_raised(size));
-        if (!raised_in_vain(block)) {
+        if (!raised_in_vain(block) || size > small_limit) {
             return block;
         }
     }
@@ -336,7 +348,8 @@ exhausted_realloc(void *ctx, void *block, size_t size, PyMemAllocatorDomain doma
 static inline void *
 small_malloc(void *ctx, size_t size, PyMemAllocatorDomain domain)
 {
-    if (size <= small_limit && spend(size)) {
+    own.paid = size;
+    if (spend(size)) {
         return exhausted_malloc(ctx, size, domain);
     }
     return next[domain].malloc(ctx, size);

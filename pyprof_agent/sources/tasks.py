@@ -13,17 +13,19 @@ import sys
 import threading
 import time
 import weakref
-from asyncio import AbstractEventLoop
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from types import CodeType, FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pyprof_agent import hidden_thread
 from pyprof_agent.profile import Frame, Label, Profile, Sample, ValueType
 from pyprof_agent.sources.naming import TRUNCATED, FrameNames
 from pyprof_agent.sources.stack_counters import NATIVE_THREADS
 from pyprof_agent.sources.thread_clock import name_of, native_id_of, thread_of
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
 
 MAX_TASK_NAMES = 100
 """Names of tasks that get a label: readers make a series of every label value. Where a program

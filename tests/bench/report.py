@@ -234,7 +234,8 @@ def _instructions(results: Results) -> str:
     return f"""{head}\
 Counted with valgrind's callgrind, which other programs do not disturb. Each program does N rounds
 of its work, and in another process 2N; the difference is divided by N, so that start, imports and
-end are not in it. Instructions are not time: waiting for memory does not show.
+end are not in it. Instructions are not time: waiting for memory does not show. glibc is kept from
+copying long blocks with `rep movsb`, of which callgrind would count one instruction for each byte.
 Repetitions: {repeated}. Not counted: {"; ".join(others) or "none"}.
 
 {table(header, rows)}"""

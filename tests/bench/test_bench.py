@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -123,6 +125,17 @@ def test_callgrind_output_is_read() -> None:
 def test_start_and_imports_are_not_counted() -> None:
     start, work = 900, 10
     assert instructions.per_round(start + 5 * work, start + 10 * work, 5) == work
+
+
+@pytest.mark.skipif(instructions.callgrind() is None, reason="valgrind is not installed")
+def test_a_byte_that_is_copied_is_not_an_instruction() -> None:
+    def counted(copies: int) -> int:
+        code = f"block = bytearray(1_000_000)\nfor _ in range({copies}): copy = block[:]"
+        command = [*(instructions.callgrind() or ()), sys.executable, "-S", "-c", code]
+        result = subprocess.run(command, capture_output=True, text=True, check=True)
+        return instructions.collected(result.stderr)
+
+    assert instructions.per_round(counted(20), counted(40), 20) < 250_000
 
 
 def test_wrk_output_is_read() -> None:
