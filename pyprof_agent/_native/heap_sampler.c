@@ -59,7 +59,7 @@ static atomic_uint run = 0;
 static _Atomic double mean_gap;
 static atomic_uint_fast64_t skipped; /* made in a subinterpreter */
 static atomic_uint_fast64_t missed;  /* to be sampled, but did not come to the hook that does it */
-static size_t small_limit; /* largest request that does not reach RAW; 0: none ever does */
+static atomic_size_t largest_small; /* request that does not reach RAW; 0: none ever does */
 static PyInterpreterState *main_interpreter;
 
 /* What was there before our hooks. A value is never changed or freed, as a thread without the GIL
@@ -68,6 +68,13 @@ static _Atomic(const PyMemAllocatorEx *) originals[DOMAINS];
 
 /* The same, for hooks that are called with the GIL held. */
 static PyMemAllocatorEx next[DOMAINS];
+
+/* Also read without the GIL, by the hooks of RAW. */
+static inline size_t
+small_limit(void)
+{
+    return atomic_load_explicit(&largest_small, memory_order_relaxed);
+}
 
 static inline const PyMemAllocatorEx *
 original(PyMemAllocatorDomain domain)
@@ -232,7 +239,7 @@ known_free(void *block, PyMemAllocatorDomain domain)
 static inline bool
 spend_unless_paid(size_t size)
 {
-    if (own.paid > small_limit) {
+    if (own.paid > small_limit()) {
         own.paid = 0;
         return unlikely(own.pending != 0 || own.probing);
     }
@@ -292,7 +299,7 @@ begin_raised(size_t size)
 {
     own.pending = size;
     own.budget = -1; /* the hook of RAW will look */
-    return size > small_limit ? size : small_limit + 1;
+    return size > small_limit() ? size : small_limit() + 1;
 }
 
 /* After a raised request: whether it has to be made again as it was. */
@@ -314,7 +321,7 @@ exhausted_malloc(void *ctx, size_t size, PyMemAllocatorDomain domain)
 {
     if (exhausted(domain, size)) {
         void *block = next[domain].malloc(ctx, begin_raised(size));
-        if (!raised_in_vain(block) || size > small_limit) {
+        if (!raised_in_vain(block) || size > small_limit()) {
             return block;
         }
     }
@@ -358,7 +365,7 @@ small_malloc(void *ctx, size_t size, PyMemAllocatorDomain domain)
 static inline void *
 small_calloc(void *ctx, size_t count, size_t size, PyMemAllocatorDomain domain)
 {
-    if (count * size <= small_limit && spend(count * size)) {
+    if (count * size <= small_limit() && spend(count * size)) {
         return exhausted_calloc(ctx, count, size, domain);
     }
     return next[domain].calloc(ctx, count, size);
@@ -367,7 +374,7 @@ small_calloc(void *ctx, size_t count, size_t size, PyMemAllocatorDomain domain)
 static inline void *
 small_realloc(void *ctx, void *block, size_t size, PyMemAllocatorDomain domain)
 {
-    if (size <= small_limit) {
+    if (size <= small_limit()) {
         own.paid_for = block;
         if (spend(size)) {
             return exhausted_realloc(ctx, block, size, domain);
@@ -549,7 +556,7 @@ find_small_limit(void)
     if (limits[0] != limits[1]) {
         return "the allocators of objects and of buffers differ";
     }
-    small_limit = limits[0];
+    atomic_store_explicit(&largest_small, limits[0], memory_order_relaxed);
     return NULL;
 }
 
@@ -560,7 +567,7 @@ install_all(void)
     if (problem == NULL && !(hooked(PYMEM_DOMAIN_MEM) && hooked(PYMEM_DOMAIN_OBJ))) {
         problem = find_small_limit();
     }
-    const PyMemAllocatorEx *hooks = small_limit ? small_hooks : tracked_hooks;
+    const PyMemAllocatorEx *hooks = small_limit() ? small_hooks : tracked_hooks;
     if (problem == NULL) {
         problem = install(PYMEM_DOMAIN_MEM, &hooks[PYMEM_DOMAIN_MEM]);
     }
