@@ -270,7 +270,7 @@ class Agent:
         self, name: str, seconds: float | None = None, *, last: float | None = None
     ) -> Profile:
         """`capture` for an asyncio program: neither waiting nor collecting blocks the loop."""
-        import asyncio  # here: a program without it is spared its 60 modules
+        import asyncio  # here: see `Worker.run`
 
         self._tasks.watch(asyncio.get_running_loop())
         if last is not None:
@@ -299,9 +299,9 @@ class Agent:
 
     async def each_thread_and_task(self) -> Profile:
         """Every thread and asyncio task as a row of its own; see `ThreadsAndTasks.each`."""
-        from asyncio import get_running_loop
+        import asyncio
 
-        self._tasks.watch(get_running_loop())
+        self._tasks.watch(asyncio.get_running_loop())
         return await self.offload(self._tasks.each)
 
     def symbols(self) -> Mapping[int, str]:

@@ -118,7 +118,7 @@ class Worker:
 
         Raises NotRunningError after `end()`, RuntimeError if no thread can be started.
         """
-        import asyncio  # here: a program without it is spared its 60 modules
+        import asyncio  # here: a program without it is spared the 44 modules that come with it
 
         loop = asyncio.get_running_loop()
         future: asyncio.Future[_T] = loop.create_future()

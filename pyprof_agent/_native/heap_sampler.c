@@ -59,7 +59,7 @@ static atomic_uint run = 0;
 static _Atomic double mean_gap;
 static atomic_uint_fast64_t skipped; /* made in a subinterpreter */
 static atomic_uint_fast64_t missed;  /* to be sampled, but did not come to the hook that does it */
-static atomic_size_t largest_small; /* request that does not reach RAW; 0: none ever does */
+static atomic_size_t largest_small; /* request that pymalloc serves itself; 0: there is none */
 static PyInterpreterState *main_interpreter;
 
 /* What was there before our hooks. A value is never changed or freed, as a thread without the GIL
@@ -236,6 +236,7 @@ known_free(void *block, PyMemAllocatorDomain domain)
     to->free(to->ctx, block);
 }
 
+/* In RAW. What pymalloc passes on was spent in OBJ or MEM, where it was also decided upon. */
 static inline bool
 spend_unless_paid(size_t size)
 {
