@@ -7,6 +7,13 @@
 
 #define FIRST_SLOTS 1024u
 
+#define UNIT ((int32_t)sizeof(_Py_CODEUNIT))
+
+/* Code of more bytes than that has no note of its instructions, which would take a sixteenth of it. */
+#define MOST_NOTED_BYTES (1 << 20)
+
+#define PIECE_BYTES 4096
+
 static uint32_t
 slot_of(const struct code_table *table, const PyObject *code)
 {
@@ -55,6 +62,7 @@ code_table_free(struct code_table *table)
     uint32_t slots = table->slots;
     memset(table, 0, sizeof *table);
     for (uint32_t i = 0; i < slots; i++) {
+        free(codes[i].leaving);
         if (codes[i].owned) {
             Py_DECREF(codes[i].code);
         }
@@ -78,21 +86,83 @@ destroyed_since(const struct code_table *table, const PyObject *code, uint64_t s
     return false;
 }
 
-const struct known_code *
-code_table_get(struct code_table *table, PyObject *code, uint64_t since)
+/* What memory that may be a code object says of itself. */
+static bool
+read_header(struct address code, PyCodeObject *copy, struct code_facts *facts)
 {
+    return guarded_copy(code, copy, FRAMES_CODE_BYTES) && frames_code_facts(copy, facts);
+}
+
+/* Whether a code object with that header has what every one has. */
+static bool
+has_its_parts(const PyCodeObject *header)
+{
+    struct code_part parts[FRAMES_CODE_PARTS];
+    PyObject copies[FRAMES_CODE_PARTS];
+    struct guarded_range ranges[FRAMES_CODE_PARTS];
+    frames_code_parts(header, parts);
+    for (int i = 0; i < FRAMES_CODE_PARTS; i++) {
+        ranges[i] = (struct guarded_range){parts[i].object, &copies[i], sizeof copies[i]};
+    }
+    bool whole = guarded_read(ranges, FRAMES_CODE_PARTS) == FRAMES_CODE_PARTS;
+    for (int i = 0; whole && i < FRAMES_CODE_PARTS; i++) {
+        whole = frames_is_living(&copies[i], parts[i].type);
+    }
+    return whole;
+}
+
+static size_t
+leaving_bytes(const struct code_facts *facts)
+{
+    return facts->length > MOST_NOTED_BYTES ? 0 : (size_t)(facts->length / UNIT / 8 + 1);
+}
+
+/* Note the instructions by which frames are left; false if these cannot be read. */
+static bool
+note_leaving(struct address code, struct known_code *known)
+{
+    size_t bytes = leaving_bytes(&known->facts);
+    struct address at;
+    if (bytes == 0) {
+        return true;
+    }
+    known->leaving = calloc(bytes, 1);
+    bool read = known->leaving != NULL && frames_code_start(code, &at);
+    unsigned char piece[PIECE_BYTES];
+    for (int32_t done = 0; read && done < known->facts.length; done += PIECE_BYTES) {
+        int32_t rest = known->facts.length - done;
+        int32_t length = rest < PIECE_BYTES ? rest : PIECE_BYTES;
+        read = guarded_copy(at, piece, (size_t)length)
+               && address_after(at, (size_t)length, &at);
+        for (int32_t offset = 0; read && offset < length; offset += UNIT) {
+            int32_t number = (done + offset) / UNIT;
+            known->leaving[number / 8] |=
+                (uint8_t)(frames_is_leaving(piece + offset) << number % 8);
+        }
+    }
+    if (!read) {
+        free(known->leaving);
+        known->leaving = NULL;
+    }
+    return read;
+}
+
+const struct known_code *
+code_table_get(struct code_table *table, struct address address, uint64_t since)
+{
+    PyObject *code = (PyObject *)address_pointer(address);
     struct known_code *known = &table->codes[slot_of(table, code)];
     if (known->code != NULL) {
-        return known;
+        return known->lost ? NULL : known;
     }
     if (table->count >= table->limit) {
         table->refused++;
         return NULL;
     }
-    PyCodeObject copy; /* of its header */
-    struct code_facts facts;
-    if (destroyed_since(table, code, since)
-        || !guarded_copy(code, &copy, FRAMES_CODE_BYTES) || !frames_code_facts(&copy, &facts)) {
+    PyCodeObject header;
+    struct known_code found = {.code = code};
+    if (code == NULL || !address_is_aligned(address) || destroyed_since(table, code, since)
+        || !read_header(address, &header, &found.facts) || !has_its_parts(&header)) {
         return NULL;
     }
     if (table->count * 2 >= table->slots) {
@@ -102,16 +172,35 @@ code_table_get(struct code_table *table, PyObject *code, uint64_t since)
         }
         known = &table->codes[slot_of(table, code)];
     }
-    *known = (struct known_code){code, facts, false};
+    if (!note_leaving(address, &found)) {
+        return NULL;
+    }
+    *known = found;
     table->count++;
+    table->leaving_bytes += leaving_bytes(&found.facts);
     return known;
+}
+
+bool
+code_table_leaves(const struct known_code *known, int32_t instruction)
+{
+    int32_t number = instruction / UNIT;
+    if (instruction < 0 || known->leaving == NULL || !(known->leaving[number / 8] >> number % 8 & 1)) {
+        return false;
+    }
+    /* What was noted may have been the interpreter's cache of a call, which looked like one. */
+    unsigned char unit[sizeof(_Py_CODEUNIT)];
+    struct address at;
+    return frames_code_start(address_of(known->code), &at)
+           && address_after(at, (size_t)instruction, &at) && guarded_copy(at, unit, sizeof unit)
+           && frames_is_leaving(unit);
 }
 
 bool
 code_table_dying(struct code_table *table, PyObject *code)
 {
     struct known_code *known = &table->codes[slot_of(table, code)];
-    if (known->code == NULL) {
+    if (known->code == NULL || known->lost) {
         table->last_destroyed[table->destroyed % CODES_DESTROYED] = code;
         table->destroyed++;
         return false;
@@ -120,19 +209,45 @@ code_table_dying(struct code_table *table, PyObject *code)
     return true;
 }
 
+/* A code object in the table lives, as it is given a reference before it dies. Should one have been
+   taken for living that was not (memory that looked like it to the last detail), a count of
+   references must not be written where it was: so it is looked at again, now that the GIL is held. */
+static bool
+is_still_one(const struct known_code *known)
+{
+    PyCodeObject header;
+    struct code_facts facts;
+    return read_header(address_of(known->code), &header, &facts)
+           && memcmp(&facts, &known->facts, sizeof facts) == 0;
+}
+
 void
 code_table_own(struct code_table *table)
 {
     for (uint32_t i = 0; i < table->slots; i++) {
-        if (table->codes[i].code != NULL && !table->codes[i].owned) {
-            Py_INCREF(table->codes[i].code);
-            table->codes[i].owned = true;
+        struct known_code *known = &table->codes[i];
+        if (known->code == NULL || known->owned || known->lost) {
+            continue;
+        }
+        if (is_still_one(known)) {
+            Py_INCREF(known->code);
+            known->owned = true;
+        }
+        else {
+            known->lost = true;
+            table->lost++;
         }
     }
+}
+
+bool
+code_table_is_lost(const struct code_table *table, const PyObject *code)
+{
+    return table->lost > 0 && table->codes[slot_of(table, code)].lost;
 }
 
 size_t
 code_table_bytes(const struct code_table *table)
 {
-    return table->slots * sizeof *table->codes;
+    return table->slots * sizeof *table->codes + table->leaving_bytes;
 }

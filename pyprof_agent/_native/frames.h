@@ -1,15 +1,16 @@
 /* How a CPython version lays its frames out; the only file that knows versions.
 
-   Each build is for the minor version it was compiled against, with that version's headers. */
+   Each build is for the minor version it was compiled against, with that version's headers. What
+   is given an object or a frame reads it, so it must be there; what is given a `copy` reads that
+   only, and takes every number in it for one that may be wrong. */
 #ifndef PYPROF_FRAMES_H
 #define PYPROF_FRAMES_H
 
 #include <Python.h>
 
+#include "address.h"
+
 #include <opcode.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <string.h>
 
 #ifdef Py_GIL_DISABLED
@@ -112,25 +113,33 @@ frames_code(const struct _PyInterpreterFrame *frame)
     return Py_REFCNT(code) > 0 ? code : NULL;
 }
 
+/* Where the instructions of a code object are. Reads nothing; false if it cannot be a code object. */
+static inline bool
+frames_code_start(struct address code, struct address *start)
+{
+    return address_after(code, offsetof(PyCodeObject, co_code_adaptive), start);
+}
+
+/* The instruction that a frame is at, given where those of its code object are: -1 for one that is
+   before them, or further behind than any is. Reads the frame only. */
 static inline int32_t
-frames_instruction(const struct _PyInterpreterFrame *frame, PyObject *code)
+frames_instruction(const struct _PyInterpreterFrame *frame, struct address start)
 {
 #if PY_VERSION_HEX >= 0x030d0000
-    const char *at = (const char *)frame->instr_ptr;
+    struct address at = address_of(frame->instr_ptr);
 #else
-    const char *at = (const char *)frame->prev_instr;
+    struct address at = address_of(frame->prev_instr);
 #endif
-    ptrdiff_t offset = at - ((PyCodeObject *)code)->co_code_adaptive; /* reads nothing of it */
-    return offset < 0 || offset > INT32_MAX ? -1 : (int32_t)offset;
+    size_t offset;
+    return address_distance(start, at, &offset) && offset <= INT32_MAX ? (int32_t)offset : -1;
 }
 
 /* Whether a function has not come to its first line yet: its frame is still being made. */
 static inline bool
-frames_incomplete(const struct _PyInterpreterFrame *frame, PyObject *code)
+frames_incomplete(const struct _PyInterpreterFrame *frame, PyObject *code, int32_t instruction)
 {
     return frame->owner != FRAME_OWNED_BY_GENERATOR
-           && frames_instruction(frame, code)
-                  < ((PyCodeObject *)code)->_co_firsttraceable * (int)sizeof(_Py_CODEUNIT);
+           && instruction < ((PyCodeObject *)code)->_co_firsttraceable * (int)sizeof(_Py_CODEUNIT);
 }
 
 /* The frames of a thread, leaf first, at most `limit`; their number. For the calling thread
@@ -143,7 +152,12 @@ frames_collect(const PyThreadState *thread, struct position *positions, int limi
     const struct _PyInterpreterFrame *frame = frames_top(thread);
     for (; frame != NULL; frame = frame->previous) {
         PyObject *code = frames_code(frame);
-        if (code == NULL || frames_incomplete(frame, code)) {
+        struct address start;
+        if (code == NULL || !frames_code_start(address_of(code), &start)) {
+            continue;
+        }
+        int32_t instruction = frames_instruction(frame, start);
+        if (frames_incomplete(frame, code, instruction)) {
             continue;
         }
         if (count == limit) {
@@ -151,7 +165,7 @@ frames_collect(const PyThreadState *thread, struct position *positions, int limi
             break;
         }
         positions[count].code = code;
-        positions[count].instruction = frames_instruction(frame, code);
+        positions[count].instruction = instruction;
         count++;
     }
     return count;
@@ -172,26 +186,27 @@ frames_collect(const PyThreadState *thread, struct position *positions, int limi
 #  define FRAMES_LINK_BYTES sizeof(_PyCFrame)
 #endif
 
-static inline const void *
+static inline struct address
 frames_link(const PyThreadState *copy)
 {
 #if PY_VERSION_HEX >= 0x030d0000
     (void)copy;
-    return NULL;
+    return address_of(NULL);
 #else
-    return copy->cframe;
+    return address_of(copy->cframe);
 #endif
 }
 
-static inline const struct _PyInterpreterFrame *
+/* link: a copy of it */
+static inline struct address
 frames_top_of_copy(const PyThreadState *copy, const void *link)
 {
 #if PY_VERSION_HEX >= 0x030d0000
     (void)link;
-    return copy->current_frame;
+    return address_of(copy->current_frame);
 #else
     (void)copy;
-    return ((const _PyCFrame *)link)->current_frame;
+    return address_of(((const _PyCFrame *)link)->current_frame);
 #endif
 }
 
@@ -215,20 +230,24 @@ frames_has_stack_pointer(const struct _PyInterpreterFrame *copy)
 #endif
 }
 
-/* Whether the instruction that a frame is at is one by which it is left. The code object must live. */
+/* Whether an instruction is one by which a frame is left. `unit`: a copy of it; what it is replaced
+   by while somebody traces or monitors is taken for the same. */
 static inline bool
-frames_is_leaving(PyObject *code, int32_t instruction)
+frames_is_leaving(const unsigned char unit[sizeof(_Py_CODEUNIT)])
 {
-    if (instruction < 0) {
-        return false;
-    }
-    unsigned char opcode = (unsigned char)((PyCodeObject *)code)->co_code_adaptive[instruction];
-    switch (opcode) {
+    switch (unit[0]) {
     case RETURN_VALUE:
     case YIELD_VALUE:
     case RETURN_GENERATOR:
 #ifdef RETURN_CONST
     case RETURN_CONST:
+#endif
+#ifdef INSTRUMENTED_RETURN_VALUE
+    case INSTRUMENTED_RETURN_VALUE:
+    case INSTRUMENTED_YIELD_VALUE:
+#endif
+#ifdef INSTRUMENTED_RETURN_CONST
+    case INSTRUMENTED_RETURN_CONST:
 #endif
         return true;
     default:
@@ -252,34 +271,60 @@ frames_is_entry(const struct _PyInterpreterFrame *copy)
 /* Whether a frame has no code any more once it has been left. */
 #define FRAMES_LEFT_ARE_EMPTY (PY_VERSION_HEX >= 0x030e0000)
 
-/* What must be known of a code object to judge frames that say they run it. */
+/* What must be known of a code object to judge frames that say they run it; bytes, 0 or more. */
 struct code_facts {
-    int32_t first_traceable; /* in instructions, like the next */
+    int32_t first_traceable; /* like `length`, of the instructions */
     int32_t length;
-    int32_t frame_bytes; /* of each of its frames that is on the data stack */
+    int32_t frame; /* of each of its frames that is on the data stack */
 };
 
-/* False if there is no living code object in the copy. */
+/* Whether a copy of an object's first bytes is of one that lives, and of that type. */
 static inline bool
-frames_code_facts(const PyCodeObject *copy, struct code_facts *facts)
+frames_is_living(const PyObject *copy, const PyTypeObject *type)
 {
     /* The first word of what has been freed is a link of the allocator's, an address. No count of
        references has any of these bits, not even of what lives for ever. */
     uint64_t first_word;
     memcpy(&first_word, copy, sizeof first_word);
-    if (copy->ob_base.ob_base.ob_type != &PyCode_Type || (first_word & UINT32_MAX) == 0
-        || (first_word >> 32 & UINT16_MAX) != 0) {
+    return copy->ob_type == type && (first_word & UINT32_MAX) != 0
+           && (first_word >> 32 & UINT16_MAX) == 0;
+}
+
+/* False if there is no living code object in the copy, or one whose numbers cannot be. */
+static inline bool
+frames_code_facts(const PyCodeObject *copy, struct code_facts *facts)
+{
+    int64_t locals = copy->co_nlocalsplus;
+    int64_t slots = locals + copy->co_stacksize + (int64_t)(FRAMES_HEADER_BYTES / sizeof(PyObject *));
+#if PY_VERSION_HEX >= 0x030c0000
+    if (copy->co_framesize != slots) {
         return false;
     }
-    facts->first_traceable = copy->_co_firsttraceable;
-    facts->length = (int32_t)copy->ob_base.ob_size;
-#if PY_VERSION_HEX >= 0x030c0000
-    facts->frame_bytes = copy->co_framesize * (int)sizeof(PyObject *);
-#else
-    facts->frame_bytes = (copy->co_nlocalsplus + copy->co_stacksize + (int)FRAME_SPECIALS_SIZE)
-                         * (int)sizeof(PyObject *);
 #endif
-    return true;
+    return frames_is_living(&copy->ob_base.ob_base, &PyCode_Type) && locals >= 0
+           && copy->co_stacksize >= 0 && copy->_co_firsttraceable <= copy->ob_base.ob_size
+           && address_product(copy->_co_firsttraceable, sizeof(_Py_CODEUNIT), &facts->first_traceable)
+           && address_product(copy->ob_base.ob_size, sizeof(_Py_CODEUNIT), &facts->length)
+           && address_product(slots, sizeof(PyObject *), &facts->frame);
+}
+
+/* Objects that a code object has, from when it is made until it dies, and which no other can have
+   in their place: what has been freed and used again in part does not. */
+#define FRAMES_CODE_PARTS 5
+
+struct code_part {
+    struct address object;
+    const PyTypeObject *type;
+};
+
+static inline void
+frames_code_parts(const PyCodeObject *copy, struct code_part parts[FRAMES_CODE_PARTS])
+{
+    parts[0] = (struct code_part){address_of(copy->co_consts), &PyTuple_Type};
+    parts[1] = (struct code_part){address_of(copy->co_names), &PyTuple_Type};
+    parts[2] = (struct code_part){address_of(copy->co_localsplusnames), &PyTuple_Type};
+    parts[3] = (struct code_part){address_of(copy->co_exceptiontable), &PyBytes_Type};
+    parts[4] = (struct code_part){address_of(copy->co_linetable), &PyBytes_Type};
 }
 
 /* The newest thread state of an interpreter, and a number that grows with each that is made. Read

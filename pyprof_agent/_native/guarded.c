@@ -18,16 +18,22 @@ guarded_read(const struct guarded_range *ranges, int count)
 {
     struct iovec to[GUARDED_MAX_RANGES];
     struct iovec from[GUARDED_MAX_RANGES];
-    for (int i = 0; i < count; i++) {
-        to[i] = (struct iovec){ranges[i].to, ranges[i].bytes};
-        from[i] = (struct iovec){(void *)ranges[i].from, ranges[i].bytes};
+    int asked = 0;
+    for (; asked < count && asked < GUARDED_MAX_RANGES; asked++) {
+        const struct guarded_range *range = &ranges[asked];
+        struct address_range whole;
+        if (!address_range_at(range->from, range->bytes, &whole)) {
+            break; /* not left to the system, which may be an emulation of Linux that adds as we did */
+        }
+        to[asked] = (struct iovec){range->to, range->bytes};
+        from[asked] = (struct iovec){(void *)address_pointer(range->from), range->bytes};
     }
     int error = errno;
-    ssize_t copied = process_vm_readv(getpid(), to, (unsigned long)count, from,
-                                      (unsigned long)count, 0);
+    ssize_t copied =
+        process_vm_readv(getpid(), to, (unsigned long)asked, from, (unsigned long)asked, 0);
     errno = error;
     int whole = 0;
-    for (ssize_t sum = 0; whole < count; whole++) {
+    for (ssize_t sum = 0; whole < asked; whole++) {
         sum += (ssize_t)ranges[whole].bytes;
         if (sum > copied) {
             break;
@@ -37,7 +43,7 @@ guarded_read(const struct guarded_range *ranges, int count)
 }
 
 bool
-guarded_copy(const void *from, void *to, size_t bytes)
+guarded_copy(struct address from, void *to, size_t bytes)
 {
     const struct guarded_range range = {from, to, bytes};
     return guarded_read(&range, 1) == 1;
@@ -48,7 +54,7 @@ try_once(void *right)
 {
     static const int known = 42;
     int copy = 0;
-    *(bool *)right = guarded_copy(&known, &copy, sizeof copy) && copy == known;
+    *(bool *)right = guarded_copy(address_of(&known), &copy, sizeof copy) && copy == known;
     return 0;
 }
 
@@ -95,7 +101,7 @@ guarded_problem(void)
         return "the system forbids process_vm_readv";
     }
     char byte;
-    if (guarded_copy((const void *)8, &byte, 1)) {
+    if (guarded_copy(address_of((const void *)8), &byte, 1)) {
         return "process_vm_readv reads what is not there";
     }
     return NULL;

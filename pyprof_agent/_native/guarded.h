@@ -2,11 +2,10 @@
 #ifndef PYPROF_GUARDED_H
 #define PYPROF_GUARDED_H
 
-#include <stdbool.h>
-#include <stddef.h>
+#include "address.h"
 
 struct guarded_range {
-    const void *from;
+    struct address from;
     void *to;
     size_t bytes;
 };
@@ -18,7 +17,7 @@ struct guarded_range {
 int guarded_read(const struct guarded_range *ranges, int count);
 
 /* The same for one; whether it is whole. */
-bool guarded_copy(const void *from, void *to, size_t bytes);
+bool guarded_copy(struct address from, void *to, size_t bytes);
 
 /* Why it cannot be done here; NULL if it can. */
 const char *guarded_problem(void);

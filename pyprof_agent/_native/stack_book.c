@@ -233,7 +233,8 @@ intern(const struct walk *walk)
         const struct walk_frame *frame = &walk->frames[count];
         if (frame->part == WALK_SHOWN) {
             bool made;
-            node = stack_table_intern(&book.stacks, node, frame->code, frame->instruction, &made);
+            node = stack_table_intern(&book.stacks, node, (void *)address_pointer(frame->code),
+                                      frame->instruction, &made);
         }
     }
     if (node == STACK_NONE) {
@@ -400,6 +401,12 @@ copy(struct stack_snapshot *snapshot)
         return false;
     }
     code_table_own(&book.codes);
+    for (uint32_t i = 0; book.codes.lost > 0 && i < snapshot->books.node_count; i++) {
+        struct stack_node *node = &snapshot->books.nodes[i];
+        if (node->code != NULL && code_table_is_lost(&book.codes, node->code)) {
+            *node = (struct stack_node){NULL, MARKER_UNREADABLE, node->parent};
+        }
+    }
     snapshot->started = book.started;
     for (uint32_t i = 0; i < book.row_count; i++) {
         const struct row *row = &book.rows[i];

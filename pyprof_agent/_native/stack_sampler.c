@@ -5,6 +5,7 @@
 #include "code_watch.h"
 #include "guarded.h"
 #include "random.h"
+#include "thread_list.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -41,11 +42,8 @@
    takes 10 us, and threads that wait for the GIL wake up for less every 5 ms. */
 #define RAN_LONG_NS 100000
 
-/* A list of threads that goes on for longer is taken for torn. */
-#define MAX_THREADS 100000u
-
 struct sampled {
-    const PyThreadState *state;
+    struct address state;
     uint64_t id;
     uint64_t ident;
     uint64_t native_id;
@@ -67,7 +65,7 @@ static struct {
     uint32_t capacity;
     struct walk walk;
     PyInterpreterState *interpreter;
-    const PyThreadState *newest; /* of the last survey */
+    struct address newest; /* of the last survey */
     uint64_t made;
     bool unsure;            /* the last survey was not complete */
     uint64_t burned;        /* ns, of all threads that were ever known */
@@ -171,7 +169,7 @@ find_clock(struct sampled *sampled, bool oldest)
 }
 
 static struct sampled *
-add_thread(const PyThreadState *state, const PyThreadState *copy, int64_t now)
+add_thread(struct address state, const PyThreadState *copy, int64_t now)
 {
     if (sampler.count == sampler.capacity) {
         uint32_t capacity = sampler.capacity ? sampler.capacity * 2 : 16;
@@ -210,15 +208,21 @@ add_thread(const PyThreadState *state, const PyThreadState *copy, int64_t now)
 }
 
 static struct sampled *
-find_thread(const PyThreadState *state, uint64_t id, uint32_t guess)
+find_thread(struct address state, uint64_t id, uint32_t guess)
 {
     for (uint32_t i = 0; i < sampler.count; i++) {
         struct sampled *sampled = &sampler.threads[(guess + i) % sampler.count];
-        if (sampled->state == state && sampled->id == id) {
+        if (address_same(sampled->state, state) && sampled->id == id) {
             return sampled;
         }
     }
     return NULL;
+}
+
+static struct address
+newest_thread(void)
+{
+    return address_of(frames_newest_thread(sampler.interpreter));
 }
 
 /* Find out which threads there are. */
@@ -229,16 +233,12 @@ survey(int64_t now)
         sampler.threads[i].listed = false;
     }
     sampler.made = frames_threads_made(sampler.interpreter);
-    sampler.newest = frames_newest_thread(sampler.interpreter);
+    sampler.newest = newest_thread();
     sampler.unsure = false;
-    const PyThreadState *state = sampler.newest;
-    for (uint32_t i = 0; state != NULL; i++) {
-        PyThreadState copy;
-        if (i == MAX_THREADS || !guarded_copy(state, &copy, FRAMES_THREAD_BYTES)
-            || copy.interp != sampler.interpreter) {
-            sampler.unsure = true; /* one of them went in the middle: those behind are unknown */
-            return;
-        }
+    struct thread_list list = thread_list_from(sampler.newest, sampler.interpreter);
+    struct address state;
+    PyThreadState copy;
+    for (uint32_t i = 0; thread_list_next(&list, &state, &copy); i++) {
         struct sampled *sampled = find_thread(state, copy.id, i);
         if (sampled == NULL) {
             sampled = add_thread(state, &copy, now);
@@ -249,7 +249,10 @@ survey(int64_t now)
         else {
             sampled->listed = true;
         }
-        state = copy.next;
+    }
+    if (list.torn) {
+        sampler.unsure = true;
+        return;
     }
     uint32_t kept = 0;
     for (uint32_t i = 0; i < sampler.count; i++) {
@@ -405,7 +408,7 @@ static void
 look(void)
 {
     int64_t now = monotonic();
-    if (sampler.unsure || sampler.newest != frames_newest_thread(sampler.interpreter)
+    if (sampler.unsure || !address_same(sampler.newest, newest_thread())
         || sampler.made != frames_threads_made(sampler.interpreter)) {
         survey(now);
     }
@@ -682,13 +685,14 @@ stack_sampler_own(struct position *positions, int limit)
     struct walk walk;
     struct code_table codes = {0};
     bool whole = walk_init(&walk, WALK_ROOM(limit)) && code_table_init(&codes, STACK_MAX_CODES)
-                 && walk_copy(&walk, own, own->id, &memory) == WALK_WHOLE
+                 && walk_copy(&walk, address_of(own), own->id, &memory) == WALK_WHOLE
                  && walk_frames(&walk, &codes, 0) == WALK_WHOLE;
     int count = 0;
     for (int i = 0; whole && i < walk.count && count < limit; i++) {
         if (walk.frames[i].part == WALK_SHOWN) {
-            positions[count++] =
-                (struct position){walk.frames[i].code, walk.frames[i].instruction};
+            const struct walk_frame *frame = &walk.frames[i];
+            positions[count++] = (struct position){
+                (PyObject *)address_pointer(frame->code), frame->instruction};
         }
     }
     code_table_free(&codes);

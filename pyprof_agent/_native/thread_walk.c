@@ -15,9 +15,6 @@
 /* As many calls on. */
 #define MOST_CALLED_ON 8
 
-#define ALIGNED(address) ((address) % sizeof(void *) == 0)
-#define UNIT ((int32_t)sizeof(_Py_CODEUNIT))
-
 bool
 walk_init(struct walk *walk, int limit)
 {
@@ -44,9 +41,15 @@ walk_free(struct walk *walk)
 }
 
 static bool
-has_header(const struct walk_window *window, uintptr_t address)
+has_header(const struct walk_window *window, struct address address)
 {
-    return address >= window->low && address + FRAMES_HEADER_BYTES <= window->high;
+    return address_range_has(window->range, address, FRAMES_HEADER_BYTES);
+}
+
+static void
+forget(struct walk_window *window)
+{
+    window->range = (struct address_range){0};
 }
 
 /* What is copied of a thread at once, besides the window. */
@@ -58,7 +61,7 @@ struct thread_copy {
 /* Copy thread state, link, a part of the data stack and the frames of generators as `memory` has
    them; how many of the first three. */
 static int
-copy_at_once(struct walk *walk, const PyThreadState *thread, const struct walk_memory *memory,
+copy_at_once(struct walk *walk, struct address thread, const struct walk_memory *memory,
              struct thread_copy *copy)
 {
     struct walk_window *window = &walk->top;
@@ -68,21 +71,20 @@ copy_at_once(struct walk *walk, const PyThreadState *thread, const struct walk_m
     if (FRAMES_LINK_BYTES > 0) {
         ranges[count++] = (struct guarded_range){memory->link, copy->link, FRAMES_LINK_BYTES};
     }
-    window->low = memory->low;
-    window->high = memory->high;
-    ranges[count++] = (struct guarded_range){(const void *)memory->low, window->bytes,
-                                             memory->high - memory->low};
+    window->range = address_range_last(memory->stack, WINDOW_BYTES);
+    ranges[count++] = (struct guarded_range){window->range.low, window->bytes,
+                                             address_range_bytes(window->range)};
     int needed = count;
-    for (int i = 0; i < WALK_GENERATORS && memory->generators[i] != 0; i++) {
-        ranges[count++] = (struct guarded_range){(const void *)memory->generators[i],
-                                                 &walk->generator_frames[i], FRAMES_HEADER_BYTES};
+    for (int i = 0; i < WALK_GENERATORS && !address_is_null(memory->generators[i]); i++) {
+        ranges[count++] = (struct guarded_range){memory->generators[i], &walk->generator_frames[i],
+                                                 FRAMES_HEADER_BYTES};
     }
     int whole = guarded_read(ranges, count);
     for (int i = 0; i < WALK_GENERATORS; i++) {
-        walk->generators[i] = needed + i < whole ? memory->generators[i] : 0;
+        walk->generators[i] = needed + i < whole ? memory->generators[i] : address_of(NULL);
     }
     if (whole < needed) {
-        window->high = window->low;
+        forget(window);
     }
     return whole < needed ? whole : needed;
 }
@@ -90,55 +92,59 @@ copy_at_once(struct walk *walk, const PyThreadState *thread, const struct walk_m
 /* The part of the data stack to copy for a top frame there, down to the lowest frame if that fits.
    Of a top frame that is a generator's, for those below it. */
 static void
-aim(struct walk_memory *memory, uintptr_t top, const PyThreadState *state)
+aim(struct walk_memory *memory, struct address top, const PyThreadState *state)
 {
-    uintptr_t chunk = (uintptr_t)state->datastack_chunk;
-    uintptr_t limit = (uintptr_t)state->datastack_limit;
-    if (chunk == 0 || limit <= chunk) {
+    struct address_range chunk;
+    if (state->datastack_chunk == NULL
+        || !address_range_between(address_of(state->datastack_chunk),
+                                  address_of(state->datastack_limit), &chunk)) {
         return; /* nothing was called yet */
     }
-    if (top <= chunk || top + FRAMES_HEADER_BYTES > limit) {
-        top = (uintptr_t)state->datastack_top;
+    if (!address_range_has(chunk, top, FRAMES_HEADER_BYTES)) {
+        top = address_of(state->datastack_top);
     }
-    uintptr_t high = top + FRAMES_HEADER_BYTES + SLACK_BYTES;
-    if (top < chunk || high > limit) {
-        high = limit;
+    struct address_range used;
+    struct address high;
+    if (!address_range_has(chunk, top, FRAMES_HEADER_BYTES + SLACK_BYTES)
+        || !address_after(top, FRAMES_HEADER_BYTES + SLACK_BYTES, &high)
+        || !address_range_between(chunk.low, high, &used)) {
+        used = chunk;
     }
-    memory->high = high;
-    memory->low = high - chunk > WINDOW_BYTES ? high - WINDOW_BYTES : chunk;
+    memory->stack = address_range_last(used, WINDOW_BYTES);
 }
 
 static void
-add_frame(struct walk *walk, uintptr_t address)
+add_frame(struct walk *walk, struct address address)
 {
     walk->frames[walk->count++] = (struct walk_frame){.address = address};
 }
 
 enum walk_end
-walk_copy(struct walk *walk, const PyThreadState *thread, uint64_t id, struct walk_memory *memory)
+walk_copy(struct walk *walk, struct address thread, uint64_t id, struct walk_memory *memory)
 {
     struct thread_copy copy;
     walk->count = 0;
     walk->cut = false;
     walk->dropped = 0;
-    walk->deeper.low = walk->deeper.high = 0;
+    forget(&walk->deeper);
     for (int attempt = 0; attempt < 4; attempt++) {
         int whole = copy_at_once(walk, thread, memory, &copy);
         const PyThreadState *state = &copy.state;
         if (whole == 0 || state->id != id) {
             return WALK_GONE;
         }
-        if (frames_link(state) != memory->link || (FRAMES_LINK_BYTES > 0 && whole == 1)) {
+        if (!address_same(frames_link(state), memory->link)
+            || (FRAMES_LINK_BYTES > 0 && whole == 1)) {
             memory->link = frames_link(state);
             continue;
         }
-        uintptr_t top = (uintptr_t)frames_top_of_copy(state, copy.link);
-        struct walk_memory before = *memory;
-        if (top != 0 && !has_header(&walk->top, top)) {
+        struct address top = frames_top_of_copy(state, copy.link);
+        struct address_range before = memory->stack;
+        if (!address_is_null(top) && !has_header(&walk->top, top)) {
             aim(memory, top, state);
         }
-        if (before.low == memory->low && before.high == memory->high) {
-            if (top != 0) {
+        if (address_range_same(before, memory->stack)) {
+            if (!address_is_null(top)) {
                 add_frame(walk, top);
             }
             return WALK_WHOLE;
@@ -149,44 +155,67 @@ walk_copy(struct walk *walk, const PyThreadState *thread, uint64_t id, struct wa
 
 /* Deeper stacks have several chunks. Copy as much of one as there is below a frame's end. */
 static void
-go_deeper(struct walk *walk, uintptr_t address)
+go_deeper(struct walk *walk, struct address address)
 {
     struct walk_window *window = &walk->deeper;
-    uintptr_t high = address + FRAMES_HEADER_BYTES;
-    uintptr_t low = high - WINDOW_BYTES;
-    char byte;
-    /* What is below the chunk may not be there: pages are tried from the frame's on down. */
-    uintptr_t page = address & ~(uintptr_t)4095;
-    while (page > low && guarded_copy((const void *)(page - 4096), &byte, 1)) {
-        page -= 4096;
+    struct address end;
+    struct address_range below;
+    forget(window);
+    if (!address_after(address, FRAMES_HEADER_BYTES, &end)
+        || !address_range_between(address_of(NULL), end, &below)) {
+        return;
     }
-    window->low = page > low ? page : low;
-    window->high = high;
-    if (!guarded_copy((const void *)window->low, window->bytes, high - window->low)) {
-        window->low = window->high = 0;
+    below = address_range_last(below, WINDOW_BYTES);
+    /* What is below the chunk may not be there: pages are tried from the frame's on down. */
+    struct address page;
+    struct address lower;
+    char byte;
+    if (!address_before(address, address_in_page(address), &page)) {
+        return;
+    }
+    while (address_below(below.low, page) && address_before(page, ADDRESS_PAGE_BYTES, &lower)
+           && guarded_copy(lower, &byte, 1)) {
+        page = lower;
+    }
+    if (address_below(below.low, page) && !address_range_between(page, end, &below)) {
+        return;
+    }
+    if (guarded_copy(below.low, window->bytes, address_range_bytes(below))) {
+        window->range = below;
     }
 }
 
+/* Copy the header of a frame out of a window, if it is there. */
 static bool
-read_header(struct walk *walk, uintptr_t address, struct _PyInterpreterFrame *header)
+header_in(const struct walk_window *window, struct address address,
+          struct _PyInterpreterFrame *header)
 {
-    const struct walk_window *window =
-        has_header(&walk->top, address) ? &walk->top : &walk->deeper;
-    if (has_header(window, address)) {
-        memcpy(header, window->bytes + (address - window->low), FRAMES_HEADER_BYTES);
+    size_t offset;
+    if (!has_header(window, address)
+        || !address_distance(window->range.low, address, &offset)) {
+        return false;
+    }
+    memcpy(header, window->bytes + offset, FRAMES_HEADER_BYTES);
+    return true;
+}
+
+static bool
+read_header(struct walk *walk, struct address address, struct _PyInterpreterFrame *header)
+{
+    if (header_in(&walk->top, address, header) || header_in(&walk->deeper, address, header)) {
         return true;
     }
     for (int i = 0; i < WALK_GENERATORS; i++) {
-        if (walk->generators[i] == address) {
+        if (address_same(walk->generators[i], address)) {
             memcpy(header, &walk->generator_frames[i], FRAMES_HEADER_BYTES);
             return true;
         }
     }
-    return guarded_copy((const void *)address, header, FRAMES_HEADER_BYTES);
+    return guarded_copy(address, header, FRAMES_HEADER_BYTES);
 }
 
 static bool
-in_windows(const struct walk *walk, uintptr_t address)
+in_windows(const struct walk *walk, struct address address)
 {
     return has_header(&walk->top, address) || has_header(&walk->deeper, address);
 }
@@ -196,7 +225,7 @@ static bool
 describe(struct walk *walk, struct walk_frame *frame, struct _PyInterpreterFrame *header,
          struct code_table *codes, uint64_t destroyed)
 {
-    if (!ALIGNED(frame->address) || !read_header(walk, frame->address, header)
+    if (!address_is_aligned(frame->address) || !read_header(walk, frame->address, header)
         || !frames_owner_is_sane(header)) {
         return false;
     }
@@ -210,55 +239,58 @@ describe(struct walk *walk, struct walk_frame *frame, struct _PyInterpreterFrame
     }
     frame->on_data_stack = !frame->generator && in_windows(walk, frame->address);
     frame->from_c = frames_is_entry(header);
-    frame->code = frames_executable(header);
-    if (frame->code == NULL) {
+    frame->code = address_of(frames_executable(header));
+    if (address_is_null(frame->code)) {
         return FRAMES_LEFT_ARE_EMPTY;
     }
-    if (frame->code == Py_None) {
+    if (address_same(frame->code, address_of(Py_None))) {
         return true;
     }
-    const struct known_code *known =
-        ALIGNED((uintptr_t)frame->code) ? code_table_get(codes, frame->code, destroyed) : NULL;
-    if (known == NULL) {
+    const struct known_code *known = code_table_get(codes, frame->code, destroyed);
+    struct address start;
+    if (known == NULL || !frames_code_start(frame->code, &start)) {
         return false;
     }
-    frame->instruction = frames_instruction(header, frame->code);
-    if (frame->instruction >= known->facts.length * UNIT) {
+    const struct code_facts *facts = &known->facts;
+    frame->instruction = frames_instruction(header, start);
+    if (frame->instruction >= facts->length) {
         return false;
     }
-    int32_t first = known->facts.first_traceable * UNIT;
-    frame->part = frame->generator || frame->instruction >= first ? WALK_SHOWN : WALK_STARTING;
-    if (frame->on_data_stack) {
-        frame->end = frame->address + (uintptr_t)known->facts.frame_bytes;
+    frame->part = frame->generator || frame->instruction >= facts->first_traceable ? WALK_SHOWN
+                                                                                   : WALK_STARTING;
+    if (frame->on_data_stack
+        && !address_after(frame->address, (size_t)facts->frame, &frame->end)) {
+        return false;
     }
     /* One that has just been made in the place of another has not come to a call yet. But what the
        interpreter puts between a class and its __init__ has no instruction to come to. */
-    bool come_to_a_call = frame->generator || frame->instruction > first
-                          || known->facts.first_traceable >= known->facts.length;
+    bool come_to_a_call = frame->generator || frame->instruction > facts->first_traceable
+                          || facts->first_traceable >= facts->length;
     frame->has_called = come_to_a_call && frames_has_stack_pointer(header)
-                        && !frames_is_leaving(frame->code, frame->instruction);
+                        && !code_table_leaves(known, frame->instruction);
     return true;
 }
 
 /* A chunk of the data stack begins with its header, on a page of its own; the very first one leaves
    out a word more. */
 static bool
-may_begin_chunk(uintptr_t address)
+may_begin_chunk(struct address address)
 {
-    uintptr_t offset = address % 4096 - offsetof(_PyStackChunk, data);
-    return offset == 0 || offset == sizeof(void *);
+    size_t offset = address_in_page(address);
+    return offset == offsetof(_PyStackChunk, data)
+           || offset == offsetof(_PyStackChunk, data) + sizeof(void *);
 }
 
 /* Whether two frames, one of which says that the other has called it, can be so. */
 static bool
 link_holds(const struct walk_frame *callee, const struct walk_frame *caller)
 {
-    if (callee->on_data_stack && caller->end != 0 && callee->address != caller->end
-        && !may_begin_chunk(callee->address)) {
+    if (callee->on_data_stack && !address_is_null(caller->end)
+        && !address_same(callee->address, caller->end) && !may_begin_chunk(callee->address)) {
         return false; /* on the data stack there is no gap between them */
     }
     return callee->from_c || caller->part == WALK_HIDDEN
-           || (caller->has_called && callee->code != NULL);
+           || (caller->has_called && !address_is_null(callee->code));
 }
 
 /* From the root up, the frames that hold; those above have been left by now. */
@@ -284,8 +316,8 @@ add_called(struct walk *walk, struct code_table *codes, uint64_t destroyed)
         struct _PyInterpreterFrame header;
         if (!leaf->has_called || !leaf->on_data_stack || !has_header(&walk->top, leaf->end)
             || !describe(walk, &called, &header, codes, destroyed)
-            || (uintptr_t)header.previous != leaf->address || called.from_c || called.generator
-            || called.part == WALK_HIDDEN) {
+            || !address_same(address_of(header.previous), leaf->address) || called.from_c
+            || called.generator || called.part == WALK_HIDDEN) {
             return;
         }
         memmove(walk->frames + 1, walk->frames, (size_t)walk->count * sizeof *walk->frames);
@@ -300,13 +332,20 @@ walk_frames(struct walk *walk, struct code_table *codes, uint64_t destroyed)
     if (walk->count == 0) {
         return WALK_WHOLE;
     }
-    uintptr_t address = walk->frames[0].address;
-    uintptr_t above = UINTPTR_MAX; /* the last frame seen in the top window */
+    struct address address = walk->frames[0].address;
+    struct address above = address_of(NULL);  /* the last frame seen in the top window, if any */
+    struct address passed = address_of(NULL); /* one that was passed: no frame comes twice */
     walk->count = 0;
-    while (address != 0) {
+    while (!address_is_null(address)) {
         if (walk->count == walk->capacity) {
             walk->cut = true;
             break;
+        }
+        if (address_same(address, passed)) {
+            return WALK_TORN;
+        }
+        if ((walk->count & (walk->count - 1)) == 0) {
+            passed = address; /* at powers of two, as in thread_list.c */
         }
         struct _PyInterpreterFrame header;
         add_frame(walk, address);
@@ -315,7 +354,7 @@ walk_frames(struct walk *walk, struct code_table *codes, uint64_t destroyed)
             return WALK_TORN;
         }
         if (has_header(&walk->top, address)) {
-            if (address >= above) {
+            if (!address_is_null(above) && !address_below(address, above)) {
                 return WALK_TORN; /* callers are below */
             }
             above = address;
@@ -323,8 +362,8 @@ walk_frames(struct walk *walk, struct code_table *codes, uint64_t destroyed)
         if (frames_is_shim(&header) && walk->count > 1) {
             frame[-1].from_c = true;
         }
-        address = (uintptr_t)header.previous;
-        if (address == 0 && frame->generator) {
+        address = address_of(header.previous);
+        if (address_is_null(address) && frame->generator) {
             return WALK_TORN; /* it was left before it was read */
         }
     }
@@ -343,6 +382,6 @@ walk_remember(const struct walk *walk, struct walk_memory *memory)
         }
     }
     if (known > 0 && known < WALK_GENERATORS) {
-        memory->generators[known] = 0;
+        memory->generators[known] = address_of(NULL);
     }
 }

@@ -1,4 +1,9 @@
-/* The frames of a thread that goes on running, read without the GIL and without stopping it. */
+/* The frames of a thread that goes on running, read without the GIL and without stopping it.
+
+   What is read may be anything: the memory of a frame is used again at once, and on CPython up to
+   3.12 the way to the top frame leads through the C stack, where any number may be. So nothing of
+   the thread is read but by guarded_read(), no address that was read is dereferenced or reckoned
+   with but by address.h, and every loop ends. */
 #ifndef PYPROF_THREAD_WALK_H
 #define PYPROF_THREAD_WALK_H
 
@@ -9,10 +14,9 @@
 
 /* Where a thread's memory was when it was last walked: what is copied first, and at once. */
 struct walk_memory {
-    const void *link;
-    uintptr_t low; /* the part of the data stack with its frames */
-    uintptr_t high;
-    uintptr_t generators[WALK_GENERATORS]; /* their frames, from the leaf on; 0: none */
+    struct address link;
+    struct address_range stack; /* the part of the data stack with its frames */
+    struct address generators[WALK_GENERATORS]; /* their frames, from the leaf on; 0: none */
 };
 
 enum walk_part {
@@ -22,22 +26,21 @@ enum walk_part {
 };
 
 struct walk_frame {
-    uintptr_t address;
-    PyObject *code;
+    struct address address;
+    struct address code;
     int32_t instruction;
     enum walk_part part;
     bool on_data_stack;
     bool generator;
     bool from_c;     /* it may have been called by C */
     bool has_called; /* it may be waiting for a Python function that it called */
-    uintptr_t end;   /* where a frame above it would begin; 0 if that is not known */
+    struct address end; /* where a frame above it would begin; 0 if that is not known */
 };
 
 /* A copy of a part of a data stack. */
 struct walk_window {
     char *bytes;
-    uintptr_t low;
-    uintptr_t high;
+    struct address_range range;
 };
 
 /* Room for a walk, of one sampling thread. */
@@ -48,14 +51,14 @@ struct walk {
     bool cut;                  /* there were more frames than there is room for */
     int dropped;               /* frames that had been left by the time they were read */
     struct walk_window top;    /* copied together with the address of the top frame, as are: */
-    uintptr_t generators[WALK_GENERATORS];
+    struct address generators[WALK_GENERATORS];
     struct _PyInterpreterFrame generator_frames[WALK_GENERATORS];
     struct walk_window deeper;
 };
 
 enum walk_end {
     WALK_WHOLE,
-    WALK_TORN, /* the thread moved on in the middle: what was read does not fit together */
+    WALK_TORN, /* what was read does not fit together: the thread moved on, or it is no frame */
     WALK_GONE, /* the thread state is another thread's by now */
 };
 
@@ -64,7 +67,7 @@ bool walk_init(struct walk *walk, int limit);
 void walk_free(struct walk *walk);
 
 /* Copy the top of the stack of the thread with that state and that id. */
-enum walk_end walk_copy(struct walk *walk, const PyThreadState *thread, uint64_t id,
+enum walk_end walk_copy(struct walk *walk, struct address thread, uint64_t id,
                         struct walk_memory *memory);
 
 /* The frames as they were at the moment when the top was copied. Code objects in a frame's way are
