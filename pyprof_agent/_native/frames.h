@@ -264,7 +264,9 @@ frames_is_entry(const struct _PyInterpreterFrame *copy)
     (void)copy;
     return false;
 #else
-    return copy->is_entry;
+    unsigned char byte; /* any number, where a bool may be 0 and 1 only */
+    memcpy(&byte, &copy->is_entry, sizeof byte);
+    return byte != 0;
 #endif
 }
 
