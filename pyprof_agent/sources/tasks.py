@@ -178,9 +178,10 @@ class ThreadsAndTasks:
 
     def _running_loops(self, stacks: Mapping[int, Sequence[FrameType]]) -> set[AbstractEventLoop]:
         loops = {loop for loop in self._loops if loop.is_running()}
-        asyncio = sys.modules.get("asyncio")
-        if asyncio is not None:
-            run_forever = asyncio.BaseEventLoop.run_forever.__code__
+        # Another thread may be in the middle of importing asyncio.
+        loop_type = getattr(sys.modules.get("asyncio.base_events"), "BaseEventLoop", None)
+        if loop_type is not None:
+            run_forever = loop_type.run_forever.__code__
             for steps in stacks.values():
                 for step in steps:
                     if step.f_code is run_forever:

@@ -7,6 +7,7 @@ import contextlib
 import sys
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -313,3 +314,11 @@ def test_stats_count_threads_and_tasks() -> None:
 def test_without_asyncio_there_are_only_threads() -> None:
     kinds = {sample.label("kind") for sample in source().each().samples}
     assert kinds == {"thread"}
+
+
+def test_asyncio_that_another_thread_is_importing_fails_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "asyncio", ModuleType("asyncio"))
+    monkeypatch.setitem(sys.modules, "asyncio.base_events", ModuleType("asyncio.base_events"))
+    assert source().stats()["tasks"] == 0
