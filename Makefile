@@ -3,6 +3,14 @@
 # make test    every test; installs what it needs
 # make soak    the heap engine against known truths, its time and its memory; real services under
 #              1,000 scrapes, clients that hang up and 10,000 hostile requests; takes minutes
+# make soak-stacks
+#              example services with garbage on their C stacks under all endpoints, at 100 Hz and at
+#              1 kHz: an hour on every CPython that can be had, all at once; or a part of that: make
+#              soak-stacks PYTHONS="3.12" SECONDS=300
+# make fuzz    the walk of a thread's frames over memory that holds anything, for a minute, under
+#              sanitizers; or for longer: make fuzz FUZZ="--inputs 10000000 --seconds 3600"
+# make fuzz-record
+#              record the memory of threads anew for it, on this Python
 # make check   ruff, mypy --strict, the architecture test
 # make sanitize
 #              the tests of the C code under the sanitizers of GCC, in build/sanitize
@@ -19,7 +27,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test soak check sanitize bench matrix cpython-tests proto clean
+.PHONY: setup demo test soak soak-stacks fuzz fuzz-record check sanitize bench matrix cpython-tests proto clean
 
 setup: .venv/.ready
 
@@ -41,6 +49,15 @@ test: setup
 
 soak: setup
 	@$(BIN)/python -m pytest -s -o addopts= tests/soak
+
+soak-stacks:
+	@.ci/matrix --soak $(or $(SECONDS),3600) $(PYTHONS)
+
+fuzz: setup
+	@$(BIN)/python -m tests.fuzz $(FUZZ)
+
+fuzz-record: setup
+	@$(BIN)/python -m tests.fuzz.record
 
 check: setup
 	@$(BIN)/ruff check .

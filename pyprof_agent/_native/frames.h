@@ -304,7 +304,7 @@ frames_code_facts(const PyCodeObject *copy, struct code_facts *facts)
     }
 #endif
     return frames_is_living(&copy->ob_base.ob_base, &PyCode_Type) && locals >= 0
-           && copy->co_stacksize >= 0 && copy->_co_firsttraceable <= copy->ob_base.ob_size
+           && copy->co_stacksize >= 0
            && address_product(copy->_co_firsttraceable, sizeof(_Py_CODEUNIT), &facts->first_traceable)
            && address_product(copy->ob_base.ob_size, sizeof(_Py_CODEUNIT), &facts->length)
            && address_product(slots, sizeof(PyObject *), &facts->frame);

@@ -227,7 +227,7 @@ check(const struct walk *walk, const struct code_table *codes)
     }
     for (uint32_t slot = 0; slot < codes->slots; slot++) {
         const struct code_facts *facts = &codes->codes[slot].facts;
-        CHECK(facts->first_traceable >= 0 && facts->first_traceable <= facts->length);
+        CHECK(facts->first_traceable >= 0 && facts->length >= 0);
         CHECK(facts->frame >= 0 && !codes->codes[slot].owned);
     }
 }

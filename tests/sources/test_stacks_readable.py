@@ -1,0 +1,181 @@
+"""No code that runs is refused: a walk of this thread's stack shows what Python shows.
+
+The sampler refuses what cannot be a code object. That must be nothing that is one, however it was
+made, and whatever the interpreter puts between two functions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Iterator
+from types import CodeType, FrameType, FunctionType
+
+import pytest
+
+from pyprof_agent.sources import stacks_native
+
+if not stacks_native.unusable():
+    from pyprof_agent._native import core
+
+pytestmark = pytest.mark.skipif(
+    bool(stacks_native.unusable()), reason=stacks_native.unusable() or "-"
+)
+
+WARM = 200
+"""Calls after which the interpreter has specialised what it can."""
+
+
+def look() -> None:
+    """The caller's stack, read as other threads' stacks are, is what Python shows."""
+    walked = [code for code, _ in core.own_stack_walked(core.MAX_FRAMES)]
+    shown: list[CodeType] = []
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        shown.append(frame.f_code)
+        frame = frame.f_back
+    assert walked == shown
+
+
+def a_class_is_called() -> None:
+    class Item:
+        def __init__(self) -> None:
+            look()
+
+    for _ in range(WARM):
+        Item()
+
+
+def a_property_and_an_operator() -> None:
+    class Item:
+        @property
+        def value(self) -> int:
+            look()
+            return 1
+
+        def __getitem__(self, key: int) -> int:
+            look()
+            return key
+
+        def __getattribute__(self, name: str) -> object:
+            if name == "anything":
+                look()
+            return object.__getattribute__(self, name)
+
+        anything = 1
+
+    item = Item()
+    for _ in range(WARM):
+        assert item.value + item[1] + item.anything == 3
+
+
+def generators_and_coroutines() -> None:
+    def numbers() -> Iterator[int]:
+        look()
+        yield 1
+        look()
+
+    async def wait() -> None:
+        look()
+        await asyncio.sleep(0)
+        look()
+
+    for _ in range(WARM):
+        assert sum(number for number in numbers()) == 1
+    asyncio.run(wait())
+
+
+def python_that_c_calls() -> None:
+    for _ in range(WARM):
+        sorted([2, 1], key=lambda number: look() or number)
+        list(map(lambda number: look(), [1]))
+
+
+def code_that_was_executed() -> None:
+    exec(compile("look()\n[look() for _ in range(3)]", "<made>", "exec"), {"look": look})
+    eval("look()", {"look": look})
+
+
+class Text(str):
+    """A string that is none exactly."""
+
+
+def code_that_was_replaced() -> None:
+    def ordinary() -> None:
+        look()
+
+    for changes in (
+        {"co_filename": Text("elsewhere.py"), "co_name": Text("other")},
+        {"co_linetable": b"", "co_firstlineno": 0},
+        {"co_stacksize": 1000},
+        {"co_consts": (*ordinary.__code__.co_consts, "more")},
+    ):
+        code = ordinary.__code__.replace(**changes)  # type: ignore[arg-type]
+        FunctionType(code, globals())()
+
+
+def code_of_more_than_a_megabyte() -> None:
+    lines = "\n".join(f"    x = {number} + x * x" for number in range(120_000))
+    names: dict[str, Callable[[], None]] = {}
+    exec(f"def long(x=0):\n    look()\n    if x is None:\n{indented(lines)}\n", globals(), names)
+    assert len(names["long"].__code__.co_code) > 2**20
+    names["long"]()
+
+
+def indented(lines: str) -> str:
+    return "\n".join(f"    {line}" for line in lines.splitlines())
+
+
+def code_that_is_traced() -> None:
+    def trace(frame: FrameType, event: str, argument: object) -> object:
+        if event == "return" and frame.f_code is traced.__code__:
+            look()
+        return trace
+
+    def traced() -> int:
+        look()
+        return 1
+
+    before = sys.gettrace()
+    sys.settrace(trace)  # type: ignore[arg-type]
+    try:
+        for _ in range(WARM):
+            traced()
+    finally:
+        sys.settrace(before)
+
+
+def a_handler_and_an_end_of_a_block() -> None:
+    class Block:
+        def __enter__(self) -> None:
+            look()
+
+        def __exit__(self, *raised: object) -> bool:
+            look()
+            return True
+
+    for _ in range(WARM):
+        with Block():
+            try:
+                raise ValueError
+            finally:
+                look()
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        a_class_is_called,
+        a_property_and_an_operator,
+        generators_and_coroutines,
+        python_that_c_calls,
+        code_that_was_executed,
+        code_that_was_replaced,
+        code_of_more_than_a_megabyte,
+        code_that_is_traced,
+        a_handler_and_an_end_of_a_block,
+    ],
+    ids=lambda case: case.__name__,
+)
+def test_the_stack_is_read_where(case: Callable[[], None]) -> None:
+    case()
