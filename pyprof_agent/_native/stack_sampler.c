@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -19,6 +20,8 @@
 
 #define THREAD_NAME "pyprof-stacks" /* 15 characters at most */
 #define THREAD_STACK_BYTES (256 * 1024)
+
+#define LONGEST_GAP_NS 60e9 /* between two looks, whatever was asked for */
 
 #define NS_PER_SECOND INT64_C(1000000000)
 
@@ -443,11 +446,12 @@ look(void)
 static void
 schedule(uint64_t cpu_before)
 {
-    double cost = (double)(clock_of(CLOCK_THREAD_CPUTIME_ID) - cpu_before);
+    uint64_t cpu = clock_of(CLOCK_THREAD_CPUTIME_ID);
+    double cost = cpu > cpu_before ? (double)(cpu - cpu_before) : 0;
     sampler.cost += (cost - sampler.cost) / 10; /* a stack that is new costs more */
     double jitter = 0.5 + random_uniform(&sampler.random);
-    double gap = jitter / sampler.settings.hz * (double)NS_PER_SECOND;
-    double least = jitter * sampler.cost / sampler.settings.max_cpu;
+    double gap = fmin(jitter / sampler.settings.hz * (double)NS_PER_SECOND, LONGEST_GAP_NS);
+    double least = fmin(jitter * sampler.cost / sampler.settings.max_cpu, LONGEST_GAP_NS);
     int64_t now = monotonic();
     sampler.due += (int64_t)gap;
     if (sampler.due < now + (int64_t)least) {
@@ -611,7 +615,7 @@ stack_sampler_start(const struct stack_settings *settings)
     sampler.settings = *settings;
     sampler.process_start = clock_of(CLOCK_PROCESS_CPUTIME_ID);
     sampler.due = sampler.looked = now;
-    sampler.period = (double)NS_PER_SECOND / settings->hz;
+    sampler.period = fmin((double)NS_PER_SECOND / settings->hz, LONGEST_GAP_NS);
     random_seed(&sampler.random);
     survey(now - YOUNG_NS); /* who is there now is not young */
     pthread_mutex_unlock(&lock);
