@@ -93,6 +93,16 @@ read_header(struct address code, PyCodeObject *copy, struct code_facts *facts)
     return guarded_copy(code, copy, FRAMES_CODE_BYTES) && frames_code_facts(copy, facts);
 }
 
+/* Whether a type, or what a word of garbage says is one, is of a kind. */
+static bool
+is_of_kind(struct address type, unsigned long subclass)
+{
+    struct address at;
+    unsigned long flags;
+    return address_after(type, offsetof(PyTypeObject, tp_flags), &at)
+           && guarded_copy(at, &flags, sizeof flags) && (flags & subclass) != 0;
+}
+
 /* Whether a code object with that header has what every one has. */
 static bool
 has_its_parts(const PyCodeObject *header)
@@ -106,7 +116,9 @@ has_its_parts(const PyCodeObject *header)
     }
     bool whole = guarded_read(ranges, FRAMES_CODE_PARTS) == FRAMES_CODE_PARTS;
     for (int i = 0; whole && i < FRAMES_CODE_PARTS; i++) {
-        whole = frames_is_living(&copies[i], parts[i].type);
+        whole = frames_is_living(&copies[i])
+                && (copies[i].ob_type == parts[i].type
+                    || is_of_kind(address_of(copies[i].ob_type), parts[i].subclass));
     }
     return whole;
 }
@@ -137,7 +149,7 @@ note_leaving(struct address code, struct known_code *known)
         for (int32_t offset = 0; read && offset < length; offset += UNIT) {
             int32_t number = (done + offset) / UNIT;
             known->leaving[number / 8] |=
-                (uint8_t)(frames_is_leaving(piece + offset) << number % 8);
+                (uint8_t)(frames_may_be_leaving(piece + offset) << number % 8);
         }
     }
     if (!read) {
@@ -210,15 +222,28 @@ code_table_dying(struct code_table *table, PyObject *code)
 }
 
 /* A code object in the table lives, as it is given a reference before it dies. Should one have been
-   taken for living that was not (memory that looked like it to the last detail), a count of
-   references must not be written where it was: so it is looked at again, now that the GIL is held. */
+   taken for living that was not, or was only being made (memory that looked like it to the last
+   detail), a count of references must not be written where it was: so it is looked at again, now
+   that the GIL is held. Facts that were read too early are read again. */
 static bool
-is_still_one(const struct known_code *known)
+is_still_one(struct code_table *table, struct known_code *known)
 {
+    struct address code = address_of(known->code);
+    struct known_code found = {.code = known->code};
     PyCodeObject header;
-    struct code_facts facts;
-    return read_header(address_of(known->code), &header, &facts)
-           && memcmp(&facts, &known->facts, sizeof facts) == 0;
+    if (!read_header(code, &header, &found.facts)) {
+        return false;
+    }
+    if (memcmp(&found.facts, &known->facts, sizeof found.facts) == 0) {
+        return true;
+    }
+    if (!has_its_parts(&header) || !note_leaving(code, &found)) {
+        return false;
+    }
+    table->leaving_bytes += leaving_bytes(&found.facts) - leaving_bytes(&known->facts);
+    free(known->leaving);
+    *known = found;
+    return true;
 }
 
 void
@@ -229,7 +254,7 @@ code_table_own(struct code_table *table)
         if (known->code == NULL || known->owned || known->lost) {
             continue;
         }
-        if (is_still_one(known)) {
+        if (is_still_one(table, known)) {
             Py_INCREF(known->code);
             known->owned = true;
         }

@@ -7,7 +7,7 @@
 struct known_code {
     PyObject *code; /* NULL: an empty slot */
     struct code_facts facts;
-    uint8_t *leaving; /* a bit for each instruction by which a frame is left; NULL: too many */
+    uint8_t *leaving; /* a bit for each instruction by which a frame may be left; NULL: too many */
     bool owned; /* we have a reference */
     bool lost;  /* it was none, or none any more, when a reference was to be taken */
 };

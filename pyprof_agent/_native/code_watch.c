@@ -41,15 +41,31 @@ code_watch_end(void)
 #else
 
 static destructor original;
+static bool called;
 
 static void
 on_dealloc(PyObject *code)
 {
+    called = true;
     if (keep(code)) {
         Py_SET_REFCNT(code, 1);
         return;
     }
     original(code);
+}
+
+/* Have a code object die, and see whether it comes by. False without memory. */
+static bool
+probe(void)
+{
+    called = false;
+    PyObject *code = (PyObject *)PyCode_NewEmpty("", "", 1);
+    if (code == NULL) {
+        PyErr_Clear();
+        return false;
+    }
+    Py_DECREF(code);
+    return true;
 }
 
 const char *
@@ -59,7 +75,12 @@ code_watch_begin(code_keeper keeper)
     return "this CPython keeps a list of all objects (Py_TRACE_REFS)";
 #  endif
     keep = keeper;
-    if (PyCode_Type.tp_dealloc != on_dealloc) {
+    if (!probe()) {
+        return "there is no memory";
+    }
+    /* What others have put on top of ours while we ran still calls it: put on top of theirs too, it
+       would lead back to itself. */
+    if (!called) {
         original = PyCode_Type.tp_dealloc;
         PyCode_Type.tp_dealloc = on_dealloc;
     }

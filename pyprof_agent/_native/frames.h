@@ -121,7 +121,7 @@ frames_code_start(struct address code, struct address *start)
 }
 
 /* The instruction that a frame is at, given where those of its code object are: -1 for one that is
-   before them, or further behind than any is. Reads the frame only. */
+   before them, INT32_MAX for one that is further behind than any can be. Reads the frame only. */
 static inline int32_t
 frames_instruction(const struct _PyInterpreterFrame *frame, struct address start)
 {
@@ -131,7 +131,10 @@ frames_instruction(const struct _PyInterpreterFrame *frame, struct address start
     struct address at = address_of(frame->prev_instr);
 #endif
     size_t offset;
-    return address_distance(start, at, &offset) && offset <= INT32_MAX ? (int32_t)offset : -1;
+    if (!address_distance(start, at, &offset)) {
+        return -1;
+    }
+    return offset < INT32_MAX ? (int32_t)offset : INT32_MAX;
 }
 
 /* Whether a function has not come to its first line yet: its frame is still being made. */
@@ -182,8 +185,14 @@ frames_collect(const PyThreadState *thread, struct position *positions, int limi
 /* What stands between a thread state and its top frame, up to 3.12: a struct on the C stack. */
 #if PY_VERSION_HEX >= 0x030d0000
 #  define FRAMES_LINK_BYTES 0
+struct frames_link {
+    char unused;
+};
 #else
-#  define FRAMES_LINK_BYTES sizeof(_PyCFrame)
+#  define FRAMES_LINK_BYTES sizeof(struct frames_link)
+struct frames_link {
+    _PyCFrame frame;
+};
 #endif
 
 static inline struct address
@@ -199,14 +208,14 @@ frames_link(const PyThreadState *copy)
 
 /* link: a copy of it */
 static inline struct address
-frames_top_of_copy(const PyThreadState *copy, const void *link)
+frames_top_of_copy(const PyThreadState *copy, const struct frames_link *link)
 {
 #if PY_VERSION_HEX >= 0x030d0000
     (void)link;
     return address_of(copy->current_frame);
 #else
     (void)copy;
-    return address_of(((const _PyCFrame *)link)->current_frame);
+    return address_of(link->frame.current_frame);
 #endif
 }
 
@@ -273,6 +282,19 @@ frames_is_entry(const struct _PyInterpreterFrame *copy)
 /* Whether a frame has no code any more once it has been left. */
 #define FRAMES_LEFT_ARE_EMPTY (PY_VERSION_HEX >= 0x030e0000)
 
+/* The same for one that is noted for good: while lines or instructions are monitored what stands there
+   does not tell, so it may be. */
+static inline bool
+frames_may_be_leaving(const unsigned char unit[sizeof(_Py_CODEUNIT)])
+{
+#ifdef INSTRUMENTED_LINE
+    if (unit[0] == INSTRUMENTED_LINE || unit[0] == INSTRUMENTED_INSTRUCTION) {
+        return true;
+    }
+#endif
+    return frames_is_leaving(unit);
+}
+
 /* What must be known of a code object to judge frames that say they run it; bytes, 0 or more. */
 struct code_facts {
     int32_t first_traceable; /* like `length`, of the instructions */
@@ -280,16 +302,16 @@ struct code_facts {
     int32_t frame; /* of each of its frames that is on the data stack */
 };
 
-/* Whether a copy of an object's first bytes is of one that lives, and of that type. */
+/* Whether a copy of an object's first bytes may be of one that lives. */
 static inline bool
-frames_is_living(const PyObject *copy, const PyTypeObject *type)
+frames_is_living(const PyObject *copy)
 {
-    /* The first word of what has been freed is a link of the allocator's, an address. No count of
-       references has any of these bits, not even of what lives for ever. */
+    /* The first word of what has been freed is a link of the allocator's, an address, or what the
+       last reference has left, 0. A count of references has none of an address's upper bits; bit 32
+       is of what lives for ever, counted on by code that was compiled for CPython 3.11. */
     uint64_t first_word;
     memcpy(&first_word, copy, sizeof first_word);
-    return copy->ob_type == type && (first_word & UINT32_MAX) != 0
-           && (first_word >> 32 & UINT16_MAX) == 0;
+    return (first_word & UINT64_C(0x1ffffffff)) != 0 && (first_word >> 33 & 0x7fff) == 0;
 }
 
 /* False if there is no living code object in the copy, or one whose numbers cannot be. */
@@ -303,30 +325,36 @@ frames_code_facts(const PyCodeObject *copy, struct code_facts *facts)
         return false;
     }
 #endif
-    return frames_is_living(&copy->ob_base.ob_base, &PyCode_Type) && locals >= 0
-           && copy->co_stacksize >= 0
+    return copy->ob_base.ob_base.ob_type == &PyCode_Type && frames_is_living(&copy->ob_base.ob_base)
+           && locals >= 0 && copy->co_stacksize >= 0
            && address_product(copy->_co_firsttraceable, sizeof(_Py_CODEUNIT), &facts->first_traceable)
            && address_product(copy->ob_base.ob_size, sizeof(_Py_CODEUNIT), &facts->length)
            && address_product(slots, sizeof(PyObject *), &facts->frame);
 }
 
-/* Objects that a code object has, from when it is made until it dies, and which no other can have
-   in their place: what has been freed and used again in part does not. */
+/* Objects that a code object has from when it is made until it dies, and their types or what these
+   are subclasses of: memory that was one and has been used again in part does not have them all. */
 #define FRAMES_CODE_PARTS 5
 
 struct code_part {
     struct address object;
     const PyTypeObject *type;
+    unsigned long subclass; /* in the flags of such a type */
 };
 
 static inline void
 frames_code_parts(const PyCodeObject *copy, struct code_part parts[FRAMES_CODE_PARTS])
 {
-    parts[0] = (struct code_part){address_of(copy->co_consts), &PyTuple_Type};
-    parts[1] = (struct code_part){address_of(copy->co_names), &PyTuple_Type};
-    parts[2] = (struct code_part){address_of(copy->co_localsplusnames), &PyTuple_Type};
-    parts[3] = (struct code_part){address_of(copy->co_exceptiontable), &PyBytes_Type};
-    parts[4] = (struct code_part){address_of(copy->co_linetable), &PyBytes_Type};
+    const PyObject *tuples[] = {copy->co_consts, copy->co_names, copy->co_localsplusnames};
+    const PyObject *bytes[] = {copy->co_exceptiontable, copy->co_linetable};
+    for (int i = 0; i < 3; i++) {
+        parts[i] = (struct code_part){address_of(tuples[i]), &PyTuple_Type,
+                                      Py_TPFLAGS_TUPLE_SUBCLASS};
+    }
+    for (int i = 0; i < 2; i++) {
+        parts[3 + i] = (struct code_part){address_of(bytes[i]), &PyBytes_Type,
+                                          Py_TPFLAGS_BYTES_SUBCLASS};
+    }
 }
 
 /* The newest thread state of an interpreter, and a number that grows with each that is made. Read

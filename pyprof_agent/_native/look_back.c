@@ -21,6 +21,9 @@ drop_oldest(struct look_back *history)
 void
 look_back_turn(struct look_back *history, int64_t now)
 {
+    if (history->length == 0) {
+        return; /* it was given up, maybe just now: look_back_save() found no memory */
+    }
     struct look_back_slice *last = slice_of(history, history->number);
     if (last->count > 0 && last->count < last->capacity) {
         struct look_back_record *fitting =

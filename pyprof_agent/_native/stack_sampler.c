@@ -476,7 +476,7 @@ wait_until(struct timespec due)
 {
     pthread_mutex_lock(&wake_lock);
     int waited = 0;
-    while (!ending && waited != ETIMEDOUT) {
+    while (!ending && waited == 0) {
         waited = pthread_cond_timedwait(&wake, &wake_lock, &due);
     }
     bool go_on = !ending;

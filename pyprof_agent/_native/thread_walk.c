@@ -55,7 +55,7 @@ forget(struct walk_window *window)
 /* What is copied of a thread at once, besides the window. */
 struct thread_copy {
     PyThreadState state; /* its first FRAMES_THREAD_BYTES */
-    _Alignas(void *) char link[FRAMES_LINK_BYTES + 1];
+    struct frames_link link;
 };
 
 /* Copy thread state, link, a part of the data stack and the frames of generators as `memory` has
@@ -69,7 +69,7 @@ copy_at_once(struct walk *walk, struct address thread, const struct walk_memory 
     int count = 0;
     ranges[count++] = (struct guarded_range){thread, &copy->state, FRAMES_THREAD_BYTES};
     if (FRAMES_LINK_BYTES > 0) {
-        ranges[count++] = (struct guarded_range){memory->link, copy->link, FRAMES_LINK_BYTES};
+        ranges[count++] = (struct guarded_range){memory->link, &copy->link, FRAMES_LINK_BYTES};
     }
     window->range = address_range_last(memory->stack, WINDOW_BYTES);
     ranges[count++] = (struct guarded_range){window->range.low, window->bytes,
@@ -138,7 +138,7 @@ walk_copy(struct walk *walk, struct address thread, uint64_t id, struct walk_mem
             memory->link = frames_link(state);
             continue;
         }
-        struct address top = frames_top_of_copy(state, copy.link);
+        struct address top = frames_top_of_copy(state, &copy.link);
         struct address_range before = memory->stack;
         if (!address_is_null(top) && !has_header(&walk->top, top)) {
             aim(memory, top, state);
@@ -253,7 +253,8 @@ describe(struct walk *walk, struct walk_frame *frame, struct _PyInterpreterFrame
     }
     const struct code_facts *facts = &known->facts;
     frame->instruction = frames_instruction(header, start);
-    if (frame->instruction >= facts->length) {
+    if (frame->instruction >= facts->length
+        || (frame->instruction > 0 && frame->instruction % (int32_t)sizeof(_Py_CODEUNIT) != 0)) {
         return false;
     }
     frame->part = frame->generator || frame->instruction >= facts->first_traceable ? WALK_SHOWN

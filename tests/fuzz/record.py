@@ -97,8 +97,10 @@ def record() -> bytes:
             still, busy = parked(function, over), running(function, over)
             for thread, end in ((still, WHOLE), (busy, WHOLE), (busy, TORN)):
                 recording = recorder.walk(thread, end, thread is still)
-                print(f"{function.__name__}, {'busy' if thread is busy else 'parked'}: "
-                      f"{'none' if recording is None else f'{len(recording)} bytes'}")
+                print(
+                    f"{function.__name__}, {'busy' if thread is busy else 'parked'}: "
+                    f"{'none' if recording is None else f'{len(recording)} bytes'}"
+                )
                 if recording is not None:
                     recordings.append(recording)
             over.set()

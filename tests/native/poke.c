@@ -71,3 +71,19 @@ poke_hold(uintptr_t *place, uintptr_t garbage, double seconds)
              < seconds);
     *(volatile uintptr_t *)place = right;
 }
+
+/* Other code that hooks what frees code objects, and stays. */
+static destructor below;
+
+static void
+theirs(PyObject *code)
+{
+    below(code);
+}
+
+void
+poke_dealloc(void)
+{
+    below = PyCode_Type.tp_dealloc;
+    PyCode_Type.tp_dealloc = theirs;
+}

@@ -2,6 +2,7 @@
 
 python -m tests.native.poking LIBRARY walk     the words one by one, looked at at once
 python -m tests.native.poking LIBRARY hold HZ  beside the sampling thread
+python -m tests.native.poking LIBRARY dealloc  other code hooks what frees code objects
 """
 
 from __future__ import annotations
@@ -97,12 +98,30 @@ def hold(library: ctypes.PyDLL, hz: float) -> None:
     print("and it samples as before")
 
 
+def dealloc(library: ctypes.PyDLL) -> None:
+    """Starts and stops below another hook, and code that dies all the while."""
+    for turn in range(3):
+        agent = Agent(Config(heap=False, stack_engine="native", stack_hz=1000))
+        agent.start()
+        for number in range(2000):
+            exec(f"sum(range({number}))")
+        agent.capture("cpu")
+        if turn == 0:
+            library.poke_dealloc()
+        agent.stop()
+        for number in range(100):
+            exec(f"sum(range({number}))")
+    print("done")
+
+
 def main() -> None:
     """Poke as the arguments say."""
     gc.disable()
     library = load(sys.argv[1])
     if sys.argv[2] == "walk":
         walk(library)
+    elif sys.argv[2] == "dealloc":
+        dealloc(library)
     else:
         hold(library, float(sys.argv[3]))
 

@@ -51,3 +51,7 @@ def test_no_word_of_a_thread_or_its_frames_can_make_a_walk_crash(library: Path) 
 def test_the_sampling_thread_survives_garbage_and_goes_on_sampling(library: Path, hz: int) -> None:
     output = poke(library, "hold", str(hz))
     assert output == "13 values for current_frame survived\nand it samples as before\n"
+
+
+def test_other_code_may_hook_what_frees_code_objects_on_top_of_ours(library: Path) -> None:
+    assert poke(library, "dealloc") == "done\n"

@@ -191,6 +191,7 @@ test_look_back(uint32_t limit)
     CHECK(look_back_init(&history, 0, limit, now));
     look_back_catch_up(&history, now + INT64_C(60000000000));
     look_back_forget(&history, now);
+    look_back_turn(&history, now); /* as when it was given up in the middle of a slice's end */
     look_back_save(&history, 0, &saved[0], counters.values[0]);
     CHECK(look_back_rewind(&history, now, restore, &counters) == INT64_MAX);
     CHECK(look_back_bytes(&history) == 0);

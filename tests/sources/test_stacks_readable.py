@@ -7,6 +7,7 @@ made, and whatever the interpreter puts between two functions.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import sys
 from collections.abc import Callable, Iterator
 from types import CodeType, FrameType, FunctionType
@@ -97,7 +98,15 @@ def code_that_was_executed() -> None:
 
 
 class Text(str):
-    """A string that is none exactly."""
+    """A string that is none exactly; the next two likewise."""
+
+
+class Items(tuple[object, ...]):
+    pass
+
+
+class Octets(bytes):
+    pass
 
 
 def code_that_was_replaced() -> None:
@@ -109,6 +118,10 @@ def code_that_was_replaced() -> None:
         {"co_linetable": b"", "co_firstlineno": 0},
         {"co_stacksize": 1000},
         {"co_consts": (*ordinary.__code__.co_consts, "more")},
+        {"co_consts": Items(ordinary.__code__.co_consts)},
+        {"co_names": Items(ordinary.__code__.co_names)},
+        {"co_linetable": Octets(ordinary.__code__.co_linetable)},
+        {"co_exceptiontable": Octets(ordinary.__code__.co_exceptiontable)},
     ):
         code = ordinary.__code__.replace(**changes)  # type: ignore[arg-type]
         FunctionType(code, globals())()
@@ -124,6 +137,23 @@ def code_of_more_than_a_megabyte() -> None:
 
 def indented(lines: str) -> str:
     return "\n".join(f"    {line}" for line in lines.splitlines())
+
+
+def constants_that_old_extensions_have_counted() -> None:
+    # What was compiled for 3.11's stable ABI counts what lives for ever on into the 33rd bit.
+    if sys.version_info[:2] not in ((3, 12), (3, 13)):
+        return
+    constants: tuple[object, ...] = (b"", ())
+    counts = [ctypes.c_uint64.from_address(id(constant)) for constant in constants]
+    before = [count.value for count in counts]
+    for count in counts:
+        count.value += 1000
+    try:
+        exec("look()", {"look": look})
+        look()
+    finally:
+        for count, value in zip(counts, before, strict=True):
+            count.value = value
 
 
 def code_that_is_traced() -> None:
@@ -172,6 +202,7 @@ def a_handler_and_an_end_of_a_block() -> None:
         code_that_was_executed,
         code_that_was_replaced,
         code_of_more_than_a_megabyte,
+        constants_that_old_extensions_have_counted,
         code_that_is_traced,
         a_handler_and_an_end_of_a_block,
     ],
