@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -310,3 +311,48 @@ def test_importing_the_package_starts_and_loads_nothing() -> None:
         print(sys.getprofile(), sys.gettrace())
     """
     assert run_python(code).stdout.splitlines() == ["1 False", "[]", "None None"]
+
+
+NATIVE = PACKAGE / "_native"
+READERS_OF_OTHERS = ("thread_walk", "thread_list", "guarded")
+"""What reads the memory of threads that go on running, and has no use for addresses as numbers.
+The table of code objects hashes them."""
+
+
+def c_code(name: str) -> str:
+    """A file of the C part, without its comments."""
+    return re.sub(r"/\*.*?\*/", "", (NATIVE / name).read_text(), flags=re.DOTALL)
+
+
+def test_only_one_file_reckons_with_addresses_that_were_read() -> None:
+    files = {path.name for path in NATIVE.glob("*.[ch]")}
+    assert {name for name in files if re.search(r"\bunchecked\b", c_code(name))} == {"address.h"}
+    numbers = {name for name in files if re.search(r"\bu?intptr_t\b", c_code(name))}
+    assert not numbers & {f"{reader}.{kind}" for reader in READERS_OF_OTHERS for kind in "ch"}
+
+
+def test_no_address_that_was_read_becomes_a_pointer_but_to_be_handed_on() -> None:
+    uses = {
+        (path.name, line.strip())
+        for path in NATIVE.glob("*.[ch]")
+        for line in c_code(path.name).splitlines()
+        if "address_pointer(" in line
+    }
+    assert uses == {
+        ("address.h", "address_pointer(struct address address)"),
+        # To the system, which checks it:
+        (
+            "guarded.c",
+            "from[asked] = (struct iovec){(void *)address_pointer(range->from), range->bytes};",
+        ),
+        # As the name of a code object, in tables; it is read once it is known to live:
+        ("code_table.c", "PyObject *code = (PyObject *)address_pointer(address);"),
+        (
+            "stack_book.c",
+            "node = stack_table_intern(&book.stacks, node, (void *)address_pointer(frame->code),",
+        ),
+        (
+            "stack_sampler.c",
+            "(PyObject *)address_pointer(frame->code), frame->instruction};",
+        ),
+    }

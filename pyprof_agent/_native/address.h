@@ -14,7 +14,7 @@
 #define ADDRESS_PAGE_BYTES ((size_t)4096)
 
 struct address {
-    uintptr_t number;
+    uintptr_t unchecked;
 };
 
 /* From low up to, and without, high; never low > high, as only the functions below make one. */
@@ -33,56 +33,56 @@ address_of(const void *pointer)
 static inline const void *
 address_pointer(struct address address)
 {
-    return (const void *)address.number;
+    return (const void *)address.unchecked;
 }
 
 static inline bool
 address_is_null(struct address address)
 {
-    return address.number == 0;
+    return address.unchecked == 0;
 }
 
 static inline bool
 address_same(struct address a, struct address b)
 {
-    return a.number == b.number;
+    return a.unchecked == b.unchecked;
 }
 
 static inline bool
 address_below(struct address a, struct address b)
 {
-    return a.number < b.number;
+    return a.unchecked < b.unchecked;
 }
 
 static inline bool
 address_is_aligned(struct address address)
 {
-    return address.number % sizeof(void *) == 0;
+    return address.unchecked % sizeof(void *) == 0;
 }
 
 static inline size_t
 address_in_page(struct address address)
 {
-    return address.number % ADDRESS_PAGE_BYTES;
+    return address.unchecked % ADDRESS_PAGE_BYTES;
 }
 
 static inline bool
 address_after(struct address address, size_t bytes, struct address *after)
 {
-    return !__builtin_add_overflow(address.number, bytes, &after->number);
+    return !__builtin_add_overflow(address.unchecked, bytes, &after->unchecked);
 }
 
 static inline bool
 address_before(struct address address, size_t bytes, struct address *before)
 {
-    return !__builtin_sub_overflow(address.number, bytes, &before->number);
+    return !__builtin_sub_overflow(address.unchecked, bytes, &before->unchecked);
 }
 
 /* False if `to` is below `from`. */
 static inline bool
 address_distance(struct address from, struct address to, size_t *bytes)
 {
-    return !__builtin_sub_overflow(to.number, from.number, bytes);
+    return !__builtin_sub_overflow(to.unchecked, from.unchecked, bytes);
 }
 
 /* False if `high` is below `low`. */
@@ -90,7 +90,7 @@ static inline bool
 address_range_between(struct address low, struct address high, struct address_range *range)
 {
     *range = (struct address_range){low, high};
-    return low.number <= high.number;
+    return low.unchecked <= high.unchecked;
 }
 
 /* False if there are not so many bytes up to the end of the address space. */
@@ -104,7 +104,7 @@ address_range_at(struct address low, size_t bytes, struct address_range *range)
 static inline size_t
 address_range_bytes(struct address_range range)
 {
-    return range.high.number - range.low.number;
+    return range.high.unchecked - range.low.unchecked;
 }
 
 /* The last so many bytes of a range; all of it if there are fewer. */
@@ -112,7 +112,7 @@ static inline struct address_range
 address_range_last(struct address_range range, size_t bytes)
 {
     if (address_range_bytes(range) > bytes) {
-        range.low.number = range.high.number - bytes;
+        range.low.unchecked = range.high.unchecked - bytes;
     }
     return range;
 }
@@ -121,8 +121,8 @@ address_range_last(struct address_range range, size_t bytes)
 static inline bool
 address_range_has(struct address_range range, struct address address, size_t bytes)
 {
-    return range.low.number <= address.number && address.number <= range.high.number
-           && range.high.number - address.number >= bytes;
+    return range.low.unchecked <= address.unchecked && address.unchecked <= range.high.unchecked
+           && range.high.unchecked - address.unchecked >= bytes;
 }
 
 static inline bool

@@ -34,10 +34,10 @@ def grow(folder: Path, seconds: int) -> int:
     for number, line in enumerate(corpus().read_text().split()):
         (found / f"old{number}").write_bytes(bytes.fromhex(line))
     options = ["-max_len=290", "-print_final_stats=1", f"-artifact_prefix={folder}/"]
-    search = [program, f"-max_total_time={seconds}", *options, found]
+    search = [str(program), f"-max_total_time={seconds}", *options, str(found)]
     status = subprocess.run(search, env=environment, check=False).returncode
     if status == 0:
-        merge = [program, "-merge=1", *options, kept, found]
+        merge = [str(program), "-merge=1", *options, str(kept), str(found)]
         status = subprocess.run(merge, env=environment, check=False).returncode
         lines = sorted({file.read_bytes().hex() for file in kept.iterdir()} - {""})
         corpus().write_text("".join(f"{line}\n" for line in lines if len(line) >= 4))

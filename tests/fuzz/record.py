@@ -3,9 +3,8 @@
 Writes tests/fuzz/recordings/3.x.bin.gz: of each of some threads what one walk has read, as it was
 when it was read last. Little-endian words of 64 bits: a magic number, the version, the addresses
 that record_facts() gives, the number of recordings; of each its thread's state and id, the newest
-thread's state, whether the thread waited, how many frames the walk found, the number of segments; of
-each segment its address, its length in
-bytes, and the bytes, filled up to whole words.
+thread's state, whether the thread waited, how many frames the walk found, the number of segments;
+of each segment its address, its length in bytes, and the bytes, filled up to whole words.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from tests.fuzz.build import (
     corpus,
     unpack_recordings,
 )
+from tests.fuzz.threads import THREADS
 from tests.support import compile_c
 
 pytestmark = pytest.mark.skipif(
@@ -63,16 +64,15 @@ def test_no_memory_makes_the_walk_fail(fuzzer: tuple[Path, Path]) -> None:
     )
     assert kept > 100
     # Some of it is refused, some is not, and some has more frames than there is room for.
-    whole, cut, torn, gone = map(
-        int, re.findall(r"(\d+)(?: walks whole| of them| torn| gone)", second)
-    )
+    ends = re.findall(r"(\d+)(?: walks whole| of them| torn| gone)", second)
+    whole, cut, torn, gone = map(int, ends)
     assert min(whole, cut, torn, gone) > 10, second
 
 
 def test_there_are_recordings_of_every_kind_of_thread(fuzzer: tuple[Path, Path]) -> None:
     # The program itself has checked that a walk of a thread that waited finds what was found then.
     first, _ = run(fuzzer, 0)
-    assert int(first.split()[3]) >= 2 * len(record.THREADS)
+    assert int(first.split()[3]) >= 2 * len(THREADS)
 
 
 def test_a_recording_made_now_reads_as_it_did(fuzzer: tuple[Path, Path], tmp_path: Path) -> None:

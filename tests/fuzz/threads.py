@@ -55,7 +55,7 @@ def generators(pause: Pause) -> None:
 
 
 def coroutines(pause: Pause) -> None:
-    """An event loop with a task that awaits, to a depth of more generators than are copied at once."""
+    """A task that awaits more coroutines, one in another, than are copied at once."""
 
     async def leaf() -> None:
         await asyncio.sleep(0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import functools
 import sys
 from collections.abc import Callable, Iterator
 from types import CodeType, FrameType, FunctionType
@@ -87,9 +88,13 @@ def generators_and_coroutines() -> None:
 
 
 def python_that_c_calls() -> None:
+    def key(number: int) -> int:
+        look()
+        return number
+
     for _ in range(WARM):
-        sorted([2, 1], key=lambda number: look() or number)
-        list(map(lambda number: look(), [1]))
+        sorted([2, 1], key=key)
+        functools.reduce(lambda total, number: key(total + number), [1, 2])
 
 
 def code_that_was_executed() -> None:
@@ -123,7 +128,7 @@ def code_that_was_replaced() -> None:
         {"co_linetable": Octets(ordinary.__code__.co_linetable)},
         {"co_exceptiontable": Octets(ordinary.__code__.co_exceptiontable)},
     ):
-        code = ordinary.__code__.replace(**changes)  # type: ignore[arg-type]
+        code = ordinary.__code__.replace(**changes)
         FunctionType(code, globals())()
 
 

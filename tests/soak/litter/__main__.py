@@ -1,6 +1,7 @@
-"""`make soak-stacks`: example services, littered C stacks and all endpoints, at 100 Hz and at 1 kHz.
+"""`make soak-stacks`: example services with littered C stacks, at 100 Hz and at 1 kHz.
 
-Each service runs in a process of its own, which must not end before it is told to. All run at once.
+Each service runs in a process of its own, is asked for all that is served, and must not end before
+it is told to. All run at once.
 """
 
 from __future__ import annotations

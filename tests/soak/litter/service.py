@@ -2,8 +2,8 @@
 
 python -m tests.soak.litter.service LIBRARY STATS PROGRAM ARGUMENTS...
 
-PROGRAM is a file, or the name of a module. Every second what the stack sampler has done is written to
-the file STATS, as JSON.
+PROGRAM is a file, or the name of a module. Every second what the stack sampler has done is written
+to the file STATS, as JSON.
 """
 
 from __future__ import annotations
