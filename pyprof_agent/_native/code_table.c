@@ -135,8 +135,11 @@ note_leaving(struct address code, struct known_code *known)
 {
     size_t bytes = leaving_bytes(&known->facts);
     struct address at;
+    char last;
     if (bytes == 0) {
-        return true;
+        return frames_code_start(code, &at)
+               && address_after(at, (size_t)known->facts.length - 1, &at)
+               && guarded_copy(at, &last, sizeof last);
     }
     known->leaving = calloc(bytes, 1);
     bool read = known->leaving != NULL && frames_code_start(code, &at);

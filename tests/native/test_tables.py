@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,19 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
         native / "look_back.c",
         flags=[f"-I{native}", "-Wall", "-Wextra", "-Werror", "-Wshadow", "-Wconversion"],
     )
+
+
+def test_the_table_of_code_objects_takes_nothing_for_one_that_is_none(tmp_path: Path) -> None:
+    native = ROOT / "pyprof_agent" / "_native"
+    program = compile_c(
+        tmp_path / "code_table",
+        Path(__file__).with_name("test_code_table.c"),
+        native / "code_table.c",
+        native / "guarded.c",
+        flags=[f"-I{native}", "-isystem", sysconfig.get_path("include"), "-Wall", "-Wextra"],
+    )
+    result = subprocess.run([program], capture_output=True, text=True, timeout=60, check=False)
+    assert (result.stdout, result.stderr) == ("done\n", "")
 
 
 @pytest.mark.parametrize("seed", range(5))
