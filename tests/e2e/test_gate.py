@@ -15,7 +15,10 @@ from pyprof_agent.formats.pprof import decode
 from pyprof_agent.sources import heap_native
 from tests.support import ROOT, free_port, running
 
-pytestmark = pytest.mark.skipif(bool(heap_native.unusable()), reason=heap_native.unusable() or "-")
+pytestmark = [
+    pytest.mark.skipif(bool(heap_native.unusable()), reason=heap_native.unusable() or "-"),
+    pytest.mark.timeout(300),
+]
 
 EXAMPLE = ROOT / "examples" / "leaky_service.py"
 
@@ -60,12 +63,27 @@ def gate(tmp_path: Path, *options: str, leak: bool, catalogue: int = 0) -> tuple
     return result.returncode, result.stdout
 
 
-SHORT = ("--duration", "11s", "--warm-up", "2s", "--every", "0.2s", "--max-per-request", "16B")
+SHORT = ("--warm-up", "2s", "--every", "0.2s")
+PER_REQUEST = ("--max-per-request", "16B")
+DURATIONS = ("11s", "25s", "60s")
+"""A busy machine has fewer looks in a second, of which the gate says that they do not tell."""
+
+
+def told(tmp_path: Path, *options: str, leak: bool, catalogue: int = 0) -> tuple[int, str]:
+    """The same of the shortest run that can tell."""
+    status, output = 2, ""
+    for duration in DURATIONS:
+        status, output = gate(
+            tmp_path, "--duration", duration, *SHORT, *options, leak=leak, catalogue=catalogue
+        )
+        if status != 2:
+            break
+    return status, output
 
 
 def test_it_fails_the_leak_and_names_it(tmp_path: Path) -> None:
     answer = tmp_path / "answer.json"
-    status, output = gate(tmp_path, *SHORT, "--json", str(answer), leak=True)
+    status, output = told(tmp_path, *PER_REQUEST, "--json", str(answer), leak=True)
     assert status == 1, output
     assert output.startswith("failed: it surely grows by more than 16 B a request")
     suspect = json.loads(answer.read_text())["suspects"][0]
@@ -80,7 +98,7 @@ def test_it_fails_the_leak_and_names_it(tmp_path: Path) -> None:
 
 
 def test_it_passes_the_cure(tmp_path: Path) -> None:
-    status, output = gate(tmp_path, *SHORT, leak=False)
+    status, output = told(tmp_path, *PER_REQUEST, leak=False)
     assert status == 0, output
     assert output.startswith("passed: it surely grows by less than 16 B a request")
 
@@ -89,6 +107,5 @@ def test_it_passes_the_cure(tmp_path: Path) -> None:
 def test_growth_by_the_hour_is_told_of_a_service_that_has_memory_in_use(
     tmp_path: Path, leak: bool, answer: str
 ) -> None:
-    limit = (*SHORT[:-2], "--max-growth", "100%/h")
-    status, output = gate(tmp_path, *limit, leak=leak, catalogue=100)
+    status, output = told(tmp_path, "--max-growth", "100%/h", leak=leak, catalogue=100)
     assert (status, output.split(":")[0]) == (int(leak), answer), output
