@@ -1,7 +1,7 @@
-"""No code that runs is refused: a walk of this thread's stack shows what Python shows.
+"""Valid code objects are never refused: a walk of this thread's stack shows what Python shows.
 
-The sampler refuses what cannot be a code object. That must be nothing that is one, however it was
-made, and whatever the interpreter puts between two functions.
+The sampler refuses what cannot be a code object. It must accept every real one, however it was
+made, and those that the interpreter itself puts between two functions.
 """
 
 from __future__ import annotations
