@@ -315,8 +315,8 @@ def test_importing_the_package_starts_and_loads_nothing() -> None:
 
 NATIVE = PACKAGE / "_native"
 READERS_OF_OTHERS = ("thread_walk", "thread_list", "guarded")
-"""What reads the memory of threads that go on running, and has no use for addresses as numbers.
-The table of code objects hashes them."""
+"""C files that read the memory of running threads and never use an address as a number. The table
+of code objects is left out: it hashes addresses."""
 
 
 def c_code(name: str) -> str:

@@ -54,7 +54,7 @@ on_dealloc(PyObject *code)
     original(code);
 }
 
-/* Have a code object die, and see whether it comes by. False without memory. */
+/* Make a code object and free it; sets `called` if that reaches our hook. False without memory. */
 static bool
 probe(void)
 {
@@ -78,8 +78,8 @@ code_watch_begin(code_keeper keeper)
     if (!probe()) {
         return "there is no memory";
     }
-    /* What others have put on top of ours while we ran still calls it: put on top of theirs too, it
-       would lead back to itself. */
+    /* If others hooked tp_dealloc after us, their hook still calls ours. Ours on top of theirs as well
+       would call itself without end. */
     if (!called) {
         original = PyCode_Type.tp_dealloc;
         PyCode_Type.tp_dealloc = on_dealloc;

@@ -30,7 +30,7 @@ Memory = dict[int, int]
 
 
 def memory_of(log: bytes) -> Memory:
-    """What was read, as it was when it was read last: that is what the walk went by."""
+    """The memory that a walk read. Bytes that it read twice are as at the last read, which it used."""
     memory: Memory = {}
     at = 0
     while at < len(log):

@@ -27,7 +27,7 @@ INPUTS = 20_000
 
 
 def has_sanitizers(folder: Path) -> bool:
-    """Whether the compiler has them: they are in packages of their own somewhere."""
+    """Return whether the compiler can link the sanitizers; some systems package them apart."""
     source = folder / "nothing.c"
     source.write_text("int main(void) { return 0; }\n")
     try:

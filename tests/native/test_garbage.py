@@ -1,4 +1,4 @@
-"""The sampling thread outlives whatever is in the memory that it reads."""
+"""The process survives any content of the memory that the sampling thread reads."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What changes the words."""
+    """The library that changes words of memory."""
     return compile_c(
         tmp_path_factory.mktemp("poke") / "poke.so",
         Path(__file__).with_name("poke.c"),

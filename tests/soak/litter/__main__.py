@@ -1,7 +1,7 @@
 """`make soak-stacks`: example services with littered C stacks, at 100 Hz and at 1 kHz.
 
-Each service runs in a process of its own, is asked for all that is served, and must not end before
-it is told to. All run at once.
+Each service runs in its own process and is asked for every endpoint in turn. None may end before the
+soak does. All run at the same time.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ def compile_litter(folder: Path) -> Path:
 
 
 def soak(seconds: float, services: list[tuple[str, int]]) -> bool:
-    """Whether all were alive at the end."""
+    """Run the services for so long; return whether all were alive at the end."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         library = compile_litter(folder)
