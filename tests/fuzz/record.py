@@ -30,7 +30,7 @@ Memory = dict[int, int]
 
 
 def memory_of(log: bytes) -> Memory:
-    """The memory that a walk read. Bytes that it read twice are as at the last read, which it used."""
+    """The memory that a walk read; of bytes that it read twice, the last read."""
     memory: Memory = {}
     at = 0
     while at < len(log):

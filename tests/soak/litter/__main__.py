@@ -1,7 +1,7 @@
 """`make soak-stacks`: example services with littered C stacks, at 100 Hz and at 1 kHz.
 
-Each service runs in its own process and is asked for every endpoint in turn. None may end before the
-soak does. All run at the same time.
+Each service runs in its own process and is asked for every endpoint in turn. None may end before
+the soak does. All run at the same time.
 """
 
 from __future__ import annotations
