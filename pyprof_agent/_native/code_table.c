@@ -204,11 +204,14 @@ code_table_leaves(const struct known_code *known, int32_t instruction)
         return false;
     }
     /* What was noted may have been the interpreter's cache of a call, which looked like one. */
-    unsigned char unit[sizeof(_Py_CODEUNIT)];
+    int32_t before = number < FRAMES_CACHES_OF_CALL ? number : FRAMES_CACHES_OF_CALL;
+    unsigned char units[(FRAMES_CACHES_OF_CALL + 1) * sizeof(_Py_CODEUNIT)];
+    const unsigned char *last = units + (size_t)before * sizeof(_Py_CODEUNIT);
     struct address at;
     return frames_code_start(address_of(known->code), &at)
-           && address_after(at, (size_t)instruction, &at) && guarded_copy(at, unit, sizeof unit)
-           && frames_is_leaving(unit);
+           && address_after(at, (size_t)(number - before) * UNIT, &at)
+           && guarded_copy(at, units, (size_t)(before + 1) * sizeof(_Py_CODEUNIT))
+           && frames_is_leaving(last) && !frames_ends_call(units, before + 1);
 }
 
 bool

@@ -264,6 +264,60 @@ frames_is_leaving(const unsigned char unit[sizeof(_Py_CODEUNIT)])
     }
 }
 
+/* Up to 3.12 a frame that has called waits at the last unit of the instruction, and that is not code
+   but one of the numbers that the interpreter keeps behind it, which may be that of an instruction
+   too. This many units stand behind an instruction that calls a Python function; 0: it does not. */
+static inline int
+frames_caches_of_call(unsigned char instruction)
+{
+#if PY_VERSION_HEX >= 0x030d0000
+    (void)instruction; /* it waits at the instruction */
+    return 0;
+#else
+    switch (instruction) {
+    case CALL:
+    case CALL_PY_EXACT_ARGS:
+    case CALL_PY_WITH_DEFAULTS:
+#  if PY_VERSION_HEX >= 0x030c0000
+    case CALL_BOUND_METHOD_EXACT_ARGS:
+    case INSTRUMENTED_CALL:
+#  else
+    case CALL_ADAPTIVE:
+#  endif
+        return INLINE_CACHE_ENTRIES_CALL;
+    case BINARY_SUBSCR_GETITEM:
+        return INLINE_CACHE_ENTRIES_BINARY_SUBSCR;
+#  if PY_VERSION_HEX >= 0x030c0000
+    case LOAD_ATTR_PROPERTY:
+    case LOAD_ATTR_GETATTRIBUTE_OVERRIDDEN:
+        return INLINE_CACHE_ENTRIES_LOAD_ATTR;
+    case FOR_ITER_GEN:
+        return INLINE_CACHE_ENTRIES_FOR_ITER;
+    case SEND_GEN:
+        return INLINE_CACHE_ENTRIES_SEND;
+#  endif
+    default:
+        return 0;
+    }
+#endif
+}
+
+/* The most that it gives. */
+#define FRAMES_CACHES_OF_CALL 9
+
+/* Whether the last of some units is what stands behind an instruction that calls a Python function. */
+static inline bool
+frames_ends_call(const unsigned char *units, int count)
+{
+    for (int caches = 1; caches <= FRAMES_CACHES_OF_CALL && caches < count; caches++) {
+        int instruction = count - 1 - caches;
+        if (frames_caches_of_call(units[instruction * (int)sizeof(_Py_CODEUNIT)]) == caches) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Whether a frame was entered from C: then what is below has called C and not a Python function.
    From 3.12 on there is a shim in between. */
 static inline bool

@@ -71,6 +71,28 @@ def a_property_and_an_operator() -> None:
         assert item.value + item[1] + item.anything == 3
 
 
+def functions_of_every_number() -> None:
+    # Up to 3.12 a call waits at a number that the interpreter keeps, as that of a function called
+    # by [] (its last byte may be any): it must not be taken for an instruction.
+    for _ in range(256):
+
+        class Item:
+            def __getitem__(self, key: int) -> int:
+                look()
+                return key
+
+            @property
+            def value(self) -> int:
+                look()
+                return 1
+
+        def call(item: Item) -> None:
+            assert item[1] == item.value
+
+        for _ in range(20):
+            call(Item())
+
+
 def generators_and_coroutines() -> None:
     def numbers() -> Iterator[int]:
         look()
@@ -202,6 +224,7 @@ def a_handler_and_an_end_of_a_block() -> None:
     [
         a_class_is_called,
         a_property_and_an_operator,
+        functions_of_every_number,
         generators_and_coroutines,
         python_that_c_calls,
         code_that_was_executed,
