@@ -286,9 +286,11 @@ may_begin_chunk(struct address address)
 static bool
 link_holds(const struct walk_frame *callee, const struct walk_frame *caller)
 {
-    if (callee->on_data_stack && !address_is_null(caller->end)
+    if (!callee->from_c && callee->on_data_stack && !address_is_null(caller->end)
         && !address_same(callee->address, caller->end) && !may_begin_chunk(callee->address)) {
-        return false; /* on the data stack there is no gap between them */
+        /* On the data stack there is no gap between them. What C has called may stand above one:
+           a finalizer, above the frame that has just been left or is still being made. */
+        return false;
     }
     return callee->from_c || caller->part == WALK_HIDDEN
            || (caller->has_called && !address_is_null(callee->code));

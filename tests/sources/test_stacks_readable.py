@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import functools
+import gc
 import sys
 from collections.abc import Callable, Iterator
 from types import CodeType, FrameType, FunctionType
@@ -219,6 +220,38 @@ def a_handler_and_an_end_of_a_block() -> None:
                 look()
 
 
+def finalizers_and_collections() -> None:
+    # They run between two functions: above a frame that has been left, or one still being made.
+    class Item:
+        def __del__(self) -> None:
+            look()
+
+    def leave() -> None:
+        item = Item()  # noqa: F841 (dies as the function returns)
+
+    def abandon() -> None:
+        items: list[object] = [Item()]
+        items.append(items)
+
+    def gather(*values: int, **named: int) -> int:
+        return len(values) + len(named)
+
+    def collected(phase: str, info: dict[str, int]) -> None:
+        look()
+
+    thresholds = gc.get_threshold()
+    gc.callbacks.append(collected)
+    gc.set_threshold(1)
+    try:
+        for number in range(WARM):
+            leave()
+            abandon()
+            gather(number, number, key=number)
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.callbacks.remove(collected)
+
+
 @pytest.mark.parametrize(
     "case",
     [
@@ -233,6 +266,7 @@ def a_handler_and_an_end_of_a_block() -> None:
         constants_that_old_extensions_have_counted,
         code_that_is_traced,
         a_handler_and_an_end_of_a_block,
+        finalizers_and_collections,
     ],
     ids=lambda case: case.__name__,
 )
