@@ -214,7 +214,9 @@ def test_a_full_table_counts_what_it_cannot_tell_apart(monkeypatch: pytest.Monke
     profile = wall_profile(snapshot)
     assert by_function(profile, "wall")["<too many stacks>"] > 0
     assert any("came after the table was full" in comment for comment in profile.comments)
-    assert profile.total("wall") / 1e9 == pytest.approx(elapsed, abs=0.08)
+    mine = threading.current_thread().name  # the test runner has threads too
+    wall = sum(row.values[1] for row in profile.samples if row.label("thread") == mine)
+    assert wall / 1e9 == pytest.approx(elapsed, abs=0.08)
 
 
 def test_rows_that_rest_make_room_in_a_full_table(monkeypatch: pytest.MonkeyPatch) -> None:
