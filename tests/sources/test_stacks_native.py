@@ -19,7 +19,7 @@ from pyprof_agent.sources.naming import FrameNames
 from pyprof_agent.sources.native_sampler import UNREADABLE
 from pyprof_agent.sources.stack_counters import cpu_profile, wall_profile
 from pyprof_agent.sources.stacks_native import NativeStacks
-from tests.support import run_python
+from tests.support import repeated, run_python
 
 if not stacks_native.unusable():
     from pyprof_agent._native import core
@@ -64,6 +64,7 @@ def cpu(stacks: NativeStacks) -> Profile:
     return cpu_profile(stacks.snapshot(), exact_hits=True)
 
 
+@repeated
 def test_the_total_is_the_cpu_time_of_the_process_and_work_is_billed_to_its_function() -> None:
     stacks = engine()
     begin = time.process_time()
@@ -222,6 +223,7 @@ def test_nothing_is_kept_where_nobody_wants_to_look_back() -> None:
         stacks.snapshot()
 
 
+@repeated
 def test_it_looks_less_often_rather_than_cost_more_than_it_may() -> None:
     stacks = NativeStacks(FrameNames(), hz=1000, max_cpu=0.001, max_frames=64, look_back=0)
     stacks.start()

@@ -18,6 +18,7 @@ from pyprof_agent.sources import stack_rows, stacks_python
 from pyprof_agent.sources.naming import FrameNames
 from pyprof_agent.sources.stack_counters import cpu_profile, wall_profile
 from pyprof_agent.sources.stacks_python import PythonStacks
+from tests.support import repeated
 
 pytestmark = pytest.mark.alone
 
@@ -81,6 +82,7 @@ def window(stacks: PythonStacks, work: Callable[[], object]) -> tuple[Profile, f
 
 @linux
 @pytest.mark.parametrize("threads", [1, 5])
+@repeated
 def test_the_cpu_total_is_the_cpu_time_of_the_process(threads: int) -> None:
     def work() -> None:
         others = [in_thread(lambda: burn(0.2), f"burner-{n}") for n in range(threads)]
@@ -94,6 +96,7 @@ def test_the_cpu_total_is_the_cpu_time_of_the_process(threads: int) -> None:
 
 
 @linux
+@repeated
 def test_an_idle_process_has_next_to_no_cpu() -> None:
     with sampling(hz=20) as stacks:
         counters, cpu = window(stacks, lambda: time.sleep(0.5))
@@ -103,6 +106,7 @@ def test_an_idle_process_has_next_to_no_cpu() -> None:
 
 
 @linux
+@repeated
 def test_shares_follow_the_work() -> None:
     def work() -> None:
         for _ in range(20):
@@ -123,6 +127,7 @@ def test_shares_follow_the_work() -> None:
 
 
 @linux
+@repeated
 def test_a_bursty_thread_is_billed_to_its_work_and_not_to_its_sleep() -> None:
     with sampling(hz=50) as stacks:
         counters, _ = window(stacks, lambda: bursty(2.5))
@@ -131,6 +136,7 @@ def test_a_bursty_thread_is_billed_to_its_work_and_not_to_its_sleep() -> None:
     assert spent[f"{HERE}.burn"] > 5 * spent[f"{HERE}.bursty"]
 
 
+@repeated
 def test_wall_time_counts_every_thread_once() -> None:
     def work() -> None:
         others = [in_thread(lambda: time.sleep(1), f"sleeper-{n}") for n in range(3)]
@@ -148,6 +154,7 @@ def test_wall_time_counts_every_thread_once() -> None:
         assert seconds[name] / 1e9 == pytest.approx(1, abs=0.2)
 
 
+@repeated
 def test_samples_carry_the_name_and_the_id_of_their_thread() -> None:
     ids: list[int] = []
 
@@ -190,6 +197,7 @@ def test_a_thread_that_cannot_tell_its_name_is_sampled_all_the_same() -> None:
     assert {"<unknown>", "MainThread"} <= labels
 
 
+@repeated
 def test_only_so_many_threads_get_labels_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stacks_python, "MAX_LABELLED_THREADS", 3)
     with sampling() as stacks:
@@ -202,6 +210,7 @@ def test_only_so_many_threads_get_labels_of_their_own(monkeypatch: pytest.Monkey
     assert len(labels - {"<other threads>", "pyprof-agent-stacks"}) <= 3
 
 
+@repeated
 def test_a_full_table_counts_what_it_cannot_tell_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stack_rows, "MAX_ROWS", 1)
     with sampling() as stacks:
@@ -219,6 +228,7 @@ def test_a_full_table_counts_what_it_cannot_tell_apart(monkeypatch: pytest.Monke
     assert wall / 1e9 == pytest.approx(elapsed, abs=0.08)
 
 
+@repeated
 def test_rows_that_rest_make_room_in_a_full_table(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stack_rows, "MAX_ROWS", 4)
     monkeypatch.setattr(stack_rows, "ROW_RETENTION_NS", 10**7)
@@ -277,6 +287,7 @@ def recurse(depth: int) -> None:
         time.sleep(0.2)
 
 
+@repeated
 def test_deep_recursion_and_generators_are_walked() -> None:
     def generate() -> Iterator[int]:
         for _ in range(3):
@@ -303,6 +314,7 @@ def test_the_profile_calls_itself_approximate_and_tells_its_rate() -> None:
     assert profile.period == 20_000_000
 
 
+@repeated
 def test_the_sampler_bills_itself() -> None:
     with sampling(hz=500) as stacks:
         time.sleep(0.5)
@@ -408,6 +420,7 @@ def test_a_snapshot_before_start_and_after_stop_is_an_error() -> None:
         stacks.snapshot()
 
 
+@repeated
 def test_a_restart_counts_from_zero() -> None:
     with sampling() as stacks:
         time.sleep(0.2)
@@ -416,6 +429,7 @@ def test_a_restart_counts_from_zero() -> None:
         assert wall_profile(stacks.snapshot()).total("wall") / 1e9 < 0.1
 
 
+@repeated
 def test_a_program_that_forks_all_the_time_is_sampled() -> None:
     with sampling(hz=20) as stacks:
         deadline = time.monotonic() + 2
@@ -427,6 +441,7 @@ def test_a_program_that_forks_all_the_time_is_sampled() -> None:
     assert 20 <= ticks <= 60
 
 
+@repeated
 def test_overlapping_windows_each_get_their_own() -> None:
     with sampling() as stacks:
         first = stacks.snapshot()
