@@ -176,17 +176,17 @@ def test_the_wall_total_is_every_thread_once(engine: str, name: str) -> None:
     # The window is longer than the run. Where the sampler is late by a tenth of it just then, that
     # time is another's; so it is tried again.
     for _ in range(4):
-        if off_by(seen) < 0.1:
+        if is_whole(seen):
             break
         seen = once(engine, name)
-    assert off_by(seen) < 0.1, seen.wall
+    assert is_whole(seen), seen.wall
 
 
-def off_by(seen: Seen) -> float:
-    """The wall time of the program that is missing or too much, as a share of what it took."""
+def is_whole(seen: Seen) -> bool:
+    """Whether the wall time of the program is what it took, to a tenth and a sample or two."""
     of_program = seen.wall.total * (1 - seen.wall.elsewhere)
     took = sum(seen.spent.wall.values())
-    return abs(of_program - took) / took
+    return abs(of_program - took) / took < 0.1 + UNEVEN / max(seen.wall.samples, 1)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
