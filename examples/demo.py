@@ -82,7 +82,9 @@ def service() -> Iterator[httpx.Client]:
     command = [sys.executable, str(HERE / "leaky_service.py"), "--port", str(port)]
     environ = {"PYPROF_AGENT_HEAP_SAMPLE_BYTES": str(SAMPLE_BYTES), **os.environ}
     process = subprocess.Popen(command, env=environ)
-    client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60)
+    # uvicorn closes a connection that rests for 5 s, which is how long httpx keeps one.
+    limits = httpx.Limits(keepalive_expiry=2)
+    client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, limits=limits)
     try:
         deadline = time.monotonic() + 30
         while True:

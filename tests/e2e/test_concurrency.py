@@ -76,7 +76,8 @@ class Pinger:
 
     def __init__(self, base: str) -> None:
         self.seconds: list[float] = []
-        self._client = httpx.Client(base_url=base, timeout=60)
+        limits = httpx.Limits(keepalive_expiry=2)  # uvicorn closes what rests for 5 s
+        self._client = httpx.Client(base_url=base, timeout=60, limits=limits)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
