@@ -183,7 +183,7 @@ def test_the_wall_total_is_every_thread_once(engine: str, name: str) -> None:
 
 
 def is_whole(seen: Seen) -> bool:
-    """Whether the wall time of the program is what it took, to a tenth and a sample or two."""
+    """Compare the wall time of the program with what it took: within a tenth and two samples."""
     of_program = seen.wall.total * (1 - seen.wall.elsewhere)
     took = sum(seen.spent.wall.values())
     return abs(of_program - took) / took < 0.1 + UNEVEN / max(seen.wall.samples, 1)
