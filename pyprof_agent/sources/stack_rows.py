@@ -64,6 +64,10 @@ class StackRows:
 
     def row(self, labels: _Labels, frame: FrameType | None, now: int) -> Row:
         """The row of a thread that is at `frame` at the moment `now` (monotonic ns)."""
+        # Here and not at a new stack alone: one that found no room is remembered with its
+        # overflow row, and would stay there however much room there is.
+        if len(self._rows) >= MAX_ROWS:
+            self._evict(now)
         codes: list[CodeType] = []
         instructions: list[int] = []
         while frame is not None and len(codes) < self._max_frames:
@@ -76,18 +80,16 @@ class StackRows:
             stack = tuple(map(self._names.of_code, codes, instructions))
             if frame is not None:
                 stack += (TRUNCATED,)
-            row = self._intern(labels, stack, now)
+            row = self._intern(labels, stack)
             if len(self._seen) >= MAX_SEEN:
                 self._seen, self._codes = {}, {}
             self._codes.update((id(code), code) for code in codes)
             self._seen[key] = row
         return row
 
-    def _intern(self, labels: _Labels, stack: _Stack, now: int) -> Row:
+    def _intern(self, labels: _Labels, stack: _Stack) -> Row:
         row = self._rows.get((labels, stack))
         if row is None:
-            if len(self._rows) >= MAX_ROWS:
-                self._evict(now)
             if len(self._rows) >= MAX_ROWS:
                 self.overflows += 1
                 return self._rows.setdefault((labels, (OVERFLOW,)), Row())

@@ -228,43 +228,6 @@ def test_a_full_table_counts_what_it_cannot_tell_apart(monkeypatch: pytest.Monke
     assert wall / 1e9 == pytest.approx(elapsed, abs=0.08)
 
 
-@repeated
-def test_rows_that_rest_make_room_in_a_full_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stack_rows, "MAX_ROWS", 4)
-    monkeypatch.setattr(stack_rows, "ROW_RETENTION_NS", 10**7)
-    monkeypatch.setattr(stack_rows, "EVICTION_INTERVAL_NS", 0)
-    with sampling() as stacks:
-        for wait in (rest_0, rest_1, rest_2, rest_3, rest_4, rest_5):
-            wait()
-        wall = by_function(wall_profile(stacks.snapshot()), "wall")
-    assert f"{HERE}.rest_5" in wall
-    assert f"{HERE}.rest_0" not in wall
-
-
-def rest_0() -> None:
-    time.sleep(0.1)
-
-
-def rest_1() -> None:
-    time.sleep(0.1)
-
-
-def rest_2() -> None:
-    time.sleep(0.1)
-
-
-def rest_3() -> None:
-    time.sleep(0.1)
-
-
-def rest_4() -> None:
-    time.sleep(0.1)
-
-
-def rest_5() -> None:
-    time.sleep(0.1)
-
-
 def test_stacks_deeper_than_max_frames_are_cut_at_the_root_and_marked() -> None:
     with sampling(max_frames=3) as stacks:
         recurse(10)
