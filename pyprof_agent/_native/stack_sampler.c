@@ -51,8 +51,9 @@ struct sampled {
     uint64_t ident;
     uint64_t native_id;
     clockid_t clock_id;
-    uint64_t clock; /* ns, as last read */
-    int64_t born;   /* when it was first seen */
+    uint64_t clock;  /* ns, as last read */
+    uint64_t walked; /* what it was before its stack was read */
+    int64_t born;    /* when it was first seen */
     uint32_t number;
     uint32_t node; /* where it was last; STACK_NONE before the first look */
     bool idle;     /* has not burned anything from one look to the next */
@@ -336,7 +337,8 @@ waits_for_our_cpu(uint64_t native_id)
 static void
 look_at(struct sampled *sampled, uint64_t clock)
 {
-    bool moved = clock > sampled->clock;
+    /* Not since its clock was read last: that was after its stack, from where it may have gone on. */
+    bool moved = clock > sampled->walked;
     bool ran_long = clock > sampled->clock + RAN_LONG_NS;
     burn(sampled, clock);
     bool running = false;
@@ -353,6 +355,7 @@ look_at(struct sampled *sampled, uint64_t clock)
             running = waits_for_our_cpu(sampled->native_id);
         }
         sampled->node = node;
+        sampled->walked = clock;
         if (sampled->number >= STACK_FIRST_THREAD) {
             stack_book_seen(sampled->number, node, running);
         }
@@ -391,7 +394,7 @@ take_census(void)
         if (!read_clock(sampled->clock_id, &clock)) {
             sampler.unsure = true;
         }
-        else if (clock > sampled->clock) {
+        else if (clock > sampled->walked) {
             look_at(sampled, clock);
         }
     }

@@ -262,11 +262,12 @@ class PythonStacks:
             elapsed = now - self._ticked_at
             self._ticked_at = now
             self._ticks += 1
-            frames = sys._current_frames()
-            clocks = self._survey(frames)
-            del frames[threading.get_ident()]
-            for ident, frame in frames.items():
-                thread = self._threads[ident]
+            # Stacks after the clocks: who goes on in between is looked at again the next time.
+            clocks = self._survey(sys._current_frames())
+            for ident, frame in sys._current_frames().items():
+                thread = self._threads.get(ident)
+                if thread is None or ident == threading.get_ident():
+                    continue
                 clock = clocks.get(ident)
                 if clock is None or clock != thread.walked_at:
                     thread.row = self._rows.row(thread.labels, frame, now)

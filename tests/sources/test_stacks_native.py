@@ -13,7 +13,7 @@ from types import CodeType
 import pytest
 
 from pyprof_agent import Agent, CaptureError, Config, NotRunningError
-from pyprof_agent.profile import Label, Profile
+from pyprof_agent.profile import Label, Profile, subtract
 from pyprof_agent.sources import stacks_native
 from pyprof_agent.sources.naming import FrameNames
 from pyprof_agent.sources.native_sampler import UNREADABLE
@@ -91,6 +91,42 @@ def test_a_thread_that_sleeps_has_wall_time_and_no_cpu_time(stacks: NativeStacks
     wall = of_function(wall_profile(counters), "rest")[1]
     assert 0.8e9 < wall < 1.2e9
     assert of_function(cpu_profile(counters, exact_hits=True), "rest")[1] < 0.01e9
+
+
+def test_a_thread_that_goes_on_unseen_is_looked_at_again() -> None:
+    # At 5 Hz nobody looks while it goes from one wait to the other. The snapshot that comes then
+    # reads its CPU clock, so that the next look finds no more time on it.
+    stacks = engine(hz=5)
+    go = threading.Event()
+    over = threading.Event()
+
+    def first() -> None:
+        go.wait()
+
+    def second() -> None:
+        over.wait()
+
+    def work() -> None:
+        first()
+        burn(0.02)
+        second()
+
+    thread = threading.Thread(target=work)
+    stacks.start()
+    thread.start()
+    time.sleep(1)
+    go.set()
+    time.sleep(0.03)
+    before = stacks.snapshot()
+    time.sleep(1)
+    burn(0.1)  # by which it sees that somebody has run, and asks those that were idle
+    time.sleep(2)
+    later = stacks.snapshot()
+    over.set()
+    thread.join()
+    stacks.stop()
+    wall = wall_profile(subtract(later, before))
+    assert of_function(wall, "second")[1] > 1.5e9 > of_function(wall, "first")[1]
 
 
 def test_waiting_and_running_are_told_apart(stacks: NativeStacks) -> None:

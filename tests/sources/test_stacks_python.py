@@ -19,6 +19,7 @@ from pyprof_agent.sources import stack_rows, stacks_python
 from pyprof_agent.sources.naming import FrameNames
 from pyprof_agent.sources.stack_counters import cpu_profile, wall_profile
 from pyprof_agent.sources.stacks_python import PythonStacks
+from pyprof_agent.sources.thread_clock import thread_cpu_ns
 from tests.support import repeated
 
 pytestmark = pytest.mark.alone
@@ -162,6 +163,50 @@ def test_wall_time_counts_every_thread_once() -> None:
         seconds[str(sample.label("thread"))] += int(sample.values[column])
     for name in ("MainThread", "sleeper-0", "sleeper-1", "sleeper-2"):
         assert seconds[name] / 1e9 == pytest.approx(1, abs=0.2)
+
+
+def test_a_thread_that_goes_on_during_a_look_is_looked_at_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    go = threading.Event()
+    over = threading.Event()
+
+    def first() -> None:
+        go.wait()
+
+    def second() -> None:
+        over.wait()
+
+    def work() -> None:
+        first()
+        second()
+
+    def read_clock(native_id: int) -> int | None:
+        """That of the thread, once it has gone on."""
+        if native_id == thread.native_id and armed.is_set() and not go.is_set():
+            go.set()
+            time.sleep(0.05)
+        return thread_cpu_ns(native_id)
+
+    thread = threading.Thread(target=work)
+    armed = threading.Event()
+    monkeypatch.setattr(stacks_python, "thread_cpu_ns", read_clock)
+    with sampling() as stacks:
+        thread.start()
+        time.sleep(0.3)
+        armed.set()
+        go.wait()
+        time.sleep(0.3)
+        before = stacks.snapshot()
+        time.sleep(0.5)
+        later = stacks.snapshot()
+        over.set()
+        thread.join()
+    wall = wall_profile(subtract(later, before))
+    stacks_of = {sample.stack for sample in wall.samples}
+    names = {frame.function.rpartition(".")[2] for stack in stacks_of for frame in stack}
+    assert "second" in names
+    assert "first" not in names
 
 
 @repeated
