@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -171,7 +172,9 @@ def wait_until_answers(url: str, process: subprocess.Popen[str], seconds: float 
     while True:
         try:
             get(url, timeout=5)
-        except OSError:
+        except OSError as error:
+            if isinstance(error, urllib.error.HTTPError):
+                error.close()  # of a proxy whose server does not answer yet
             if process.poll() is not None or time.monotonic() > deadline:
                 process.kill()
                 raise AssertionError(f"no answer from {url}: {process.communicate()[1]}") from None

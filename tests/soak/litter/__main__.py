@@ -113,6 +113,7 @@ class Service:
                         decode(body)
                     self.scrapes += 1
             except urllib.error.HTTPError as error:
+                error.close()
                 if error.code != 429:  # all garbage is collected once in ten seconds, and no more
                     self.problems.append(f"{asked!r}: {error}")
             except OSError as error:
