@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -38,6 +39,29 @@ def repeated(test: Callable[P, None]) -> Callable[P, None]:
         return test(*args, **kwargs)
 
     return attempts
+
+
+def first(event: threading.Event) -> None:
+    """Where a thread of `two_waits` is at first."""
+    event.wait()
+
+
+def second(event: threading.Event) -> None:
+    """Where it is then."""
+    event.wait()
+
+
+def two_waits(
+    go: threading.Event, over: threading.Event, between: Callable[[], object] = lambda: None
+) -> threading.Thread:
+    """A thread, to be started, that goes from one wait to another; they end with the events."""
+
+    def work() -> None:
+        first(go)
+        between()
+        second(over)
+
+    return threading.Thread(target=work)
 
 
 HEAP_ENGINES = ["tracemalloc"] + ([] if heap_native.unusable() else ["native"])

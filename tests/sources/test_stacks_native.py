@@ -19,7 +19,7 @@ from pyprof_agent.sources.naming import FrameNames
 from pyprof_agent.sources.native_sampler import UNREADABLE
 from pyprof_agent.sources.stack_counters import cpu_profile, wall_profile
 from pyprof_agent.sources.stacks_native import NativeStacks
-from tests.support import repeated, run_python
+from tests.support import repeated, run_python, two_waits
 
 if not stacks_native.unusable():
     from pyprof_agent._native import core
@@ -99,19 +99,7 @@ def test_a_thread_that_goes_on_unseen_is_looked_at_again() -> None:
     stacks = engine(hz=5)
     go = threading.Event()
     over = threading.Event()
-
-    def first() -> None:
-        go.wait()
-
-    def second() -> None:
-        over.wait()
-
-    def work() -> None:
-        first()
-        burn(0.02)
-        second()
-
-    thread = threading.Thread(target=work)
+    thread = two_waits(go, over, between=lambda: burn(0.02))
     stacks.start()
     thread.start()
     time.sleep(1)

@@ -20,7 +20,7 @@ from pyprof_agent.sources.naming import FrameNames
 from pyprof_agent.sources.stack_counters import cpu_profile, wall_profile
 from pyprof_agent.sources.stacks_python import PythonStacks
 from pyprof_agent.sources.thread_clock import thread_cpu_ns
-from tests.support import repeated
+from tests.support import repeated, two_waits
 
 pytestmark = pytest.mark.alone
 
@@ -171,16 +171,6 @@ def test_a_thread_that_goes_on_during_a_look_is_looked_at_again(
     go = threading.Event()
     over = threading.Event()
 
-    def first() -> None:
-        go.wait()
-
-    def second() -> None:
-        over.wait()
-
-    def work() -> None:
-        first()
-        second()
-
     def read_clock(native_id: int) -> int | None:
         """That of the thread, once it has gone on."""
         if native_id == thread.native_id and armed.is_set() and not go.is_set():
@@ -188,7 +178,7 @@ def test_a_thread_that_goes_on_during_a_look_is_looked_at_again(
             time.sleep(0.05)
         return thread_cpu_ns(native_id)
 
-    thread = threading.Thread(target=work)
+    thread = two_waits(go, over)
     armed = threading.Event()
     monkeypatch.setattr(stacks_python, "thread_cpu_ns", read_clock)
     with sampling() as stacks:
