@@ -1,8 +1,7 @@
 /* The table of code objects beside objects that are none, or none any more. */
 #include "code_table.h"
 
-#include <stdio.h>
-#include <stdlib.h>
+#include "check.h"
 
 PyTypeObject PyCode_Type;
 PyTypeObject PyTuple_Type;
@@ -16,14 +15,6 @@ _Py_Dealloc(PyObject *Py_UNUSED(object))
 {
     given_back++;
 }
-
-#define CHECK(condition)                                                     \
-    do {                                                                     \
-        if (!(condition)) {                                                  \
-            printf("line %d: not so: %s\n", __LINE__, #condition);           \
-            exit(1);                                                         \
-        }                                                                    \
-    } while (0)
 
 #define UNITS 3000 /* more than are read at once */
 
