@@ -127,7 +127,7 @@ class Agent:
     @property
     def running(self) -> bool:
         """Whether the agent samples."""
-        return self._worker is not None
+        return self._worker is not None and not forks.notice()
 
     @property
     def profiles(self) -> tuple[str, ...]:
@@ -148,7 +148,8 @@ class Agent:
     def start(self) -> None:
         """Start sampling. Does nothing if it runs.
 
-        Raises ConfigError in a subinterpreter: it could not end beside our thread.
+        Raises ConfigError in a subinterpreter: it could not end beside our thread, and
+        NotRunningError in a child that C code has forked where `forks.notice` says why.
         """
         if not _IN_MAIN_INTERPRETER:
             raise ConfigError(
@@ -157,6 +158,8 @@ class Agent:
         with forks.life():
             if self.running:
                 return
+            if lost := forks.notice():
+                raise NotRunningError(lost)
             forks.follow(self)
             worker = Worker([chore for chore in (self.watch, self._files) if chore is not None])
             try:
@@ -175,7 +178,7 @@ class Agent:
         """Stop sampling. Does nothing if it does not run."""
         with forks.life():
             worker, self._worker = self._worker, None
-            if worker is None:
+            if worker is None or forks.notice():  # there is nothing to end, and nobody to wait for
                 return
             worker.end()
             for source in self._sources.values():
@@ -200,12 +203,12 @@ class Agent:
         are known, `resident_bytes`, `heap_bytes` (in use, as the heap engine sees it), `seconds`
         (since its start) and `agent_seconds` (since that of the agent).
         """
-        process = own_process.facts()
-        if self._heap is not None:
-            process["heap_bytes"] = self._heap.in_use_bytes()
-        if self.running:
-            process["agent_seconds"] = time.monotonic() - self._started
-        return {"threads": self._tasks.stats(), **self.costs(), "process": process}
+        lost = forks.notice()
+        seconds = {"agent_seconds": time.monotonic() - self._started} if self.running else {}
+        heap = {"heap_bytes": self._heap.in_use_bytes()} if self._heap is not None else {}
+        process = {**own_process.facts(), **heap, **seconds}
+        threads = {} if lost else self._tasks.stats()
+        return {"threads": threads, **self.costs(), "process": process}
 
     def costs(self) -> dict[str, Mapping[str, float]]:
         """Of `stats()` what takes no more than some microseconds: all but threads and process."""
@@ -218,8 +221,7 @@ class Agent:
 
         Raises NotRunningError before `start()`, and CaptureError where the watch is off.
         """
-        if not self.running:
-            raise _not_running()
+        self._running()
         if self.watch is None:
             raise CaptureError(
                 "the leak watch is off: leak_window is 0, or not given and the heap engine is not "
@@ -292,10 +294,7 @@ class Agent:
 
         Raises NotRunningError before `start()`.
         """
-        worker = self._worker
-        if worker is None:
-            raise _not_running()
-        return await worker.run(function, *args, **kwargs)
+        return await self._running().run(function, *args, **kwargs)
 
     async def each_thread_and_task(self) -> Profile:
         """Every thread and asyncio task as a row of its own; see `ThreadsAndTasks.each`."""
@@ -322,9 +321,15 @@ class Agent:
 
     def _kind(self, name: str) -> Kind:
         kind = self._known(name)
-        if not self.running:
-            raise _not_running()
+        self._running()
         return kind
+
+    def _running(self) -> Worker:
+        if lost := forks.notice():
+            raise NotRunningError(lost)
+        if self._worker is None:
+            raise NotRunningError("the agent is not running; call pyprof_agent.start() first")
+        return self._worker
 
     def before_fork(self) -> None:
         """Get ready for a fork; `forks` calls it."""
@@ -336,14 +341,10 @@ class Agent:
         for part in self._parts():
             part.after_fork(child=child)
 
-    def _parts(self) -> list[Source | HeapDelta | Worker]:
-        parts = (*self._sources.values(), self._delta, self._worker)
+    def _parts(self) -> list[Source | Worker]:
+        parts = (*self._sources.values(), self._worker)
         return [part for part in parts if part is not None]
 
 
 def _show_allocations(profile: Profile) -> Profile:
     return replace(profile, default_sample_type="alloc_space")
-
-
-def _not_running() -> NotRunningError:
-    return NotRunningError("the agent is not running; call pyprof_agent.start() first")

@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
+from pyprof_agent.pauses import pause
+
 _T = TypeVar("_T")
 
 AT_ONCE = 250
@@ -24,7 +26,7 @@ def batches(start: int, stop: int) -> Iterator[tuple[int, int]]:
     since = time.perf_counter()
     for begin in range(start, stop, AT_ONCE):
         if time.perf_counter() - since > _WORK:
-            time.sleep(_PAUSE)
+            pause(_PAUSE)
             since = time.perf_counter()
         yield begin, min(begin + AT_ONCE, stop)
 

@@ -5,13 +5,15 @@ A `threading.Thread` is in `threading.enumerate()`, and programs wait for all th
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import _thread
 import contextlib
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
+
+from pyprof_agent.pauses import pause
 
 MOMENTS, MOMENT_SECONDS = 50, 0.0001
 
@@ -37,19 +39,14 @@ class HiddenThread:
                 # By its full name: gevent replaces it.
                 _thread.start_new_thread(self._run, ())
         except BaseException:
-            self._over.release()
+            self._end()
             raise
 
     def join(self, timeout: float) -> None:
-        """Wait for its end, up to so many seconds, and for a moment until the kernel knows of it:
-        CPython asks it whether a process that forks has other threads.
-        """
+        """Wait for its end, up to so many seconds, and until the kernel knows of it."""
         if self._over.acquire(timeout=timeout):
             self._over.release()
-            for _ in range(MOMENTS):
-                if not os.path.exists(f"/proc/self/task/{self.native_id}"):
-                    return
-                time.sleep(MOMENT_SECONDS)
+            wait_for_the_kernel(self.native_id)
 
     def _run(self) -> None:
         ident = threading.get_ident()
@@ -58,8 +55,34 @@ class HiddenThread:
         try:
             self._target()
         finally:
-            del HIDDEN[ident]
+            HIDDEN.pop(ident, None)
+            self._end()
+
+    def _end(self) -> None:
+        # Where a signal handler raises at the end of start() both sides come here.
+        with contextlib.suppress(RuntimeError):
             self._over.release()
+
+
+def wait_for_the_kernel(native_id: int | None) -> None:
+    """Wait for a moment until a thread that is at its end is gone: CPython asks the kernel whether
+    a process that forks has others. On a busy machine it may take longer; see `ending`."""
+    for _ in range(MOMENTS):
+        if not native_id or not _is_there(native_id):
+            return
+        pause(MOMENT_SECONDS)
+    if native_id:
+        _ENDING.add(native_id)
+
+
+def ending() -> int:
+    """How many threads the kernel still lists of those that it was waited for in vain."""
+    _ENDING.intersection_update({each for each in tuple(_ENDING) if _is_there(each)})
+    return len(_ENDING)
+
+
+def _is_there(native_id: int) -> bool:
+    return os.path.exists(f"/proc/self/task/{native_id}")  # raises no audit event
 
 
 @contextlib.contextmanager
@@ -67,16 +90,21 @@ def _signals_elsewhere() -> Iterator[None]:
     """A thread that is started meanwhile gets no signals: they are the program's, which may keep
     them waiting, or wait for them. Those that a fault raises come to it all the same.
     """
-    if not hasattr(signal, "pthread_sigmask"):
+    if not hasattr(_signal, "pthread_sigmask"):
         yield
         return
     faults = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - faults)
+    # By the functions in C: signals that have come are handled at their end, after the mask is set,
+    # where those of `signal` could raise before. What is changed is known first.
+    before = _signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
+        _signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - faults)
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        _signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
+
+_ENDING: set[int] = set()  # native ids
 
 HIDDEN: dict[int, HiddenThread] = {}
 """Those that run in this process, by `threading.get_ident()`."""
@@ -104,9 +132,13 @@ def apart(function: Callable[[], None], name: str) -> None:
     over.acquire()
 
 
-def forget_in_child() -> None:
-    """In a forked child: only the thread that has forked is there."""
-    mine = threading.get_ident()
+def forget_in_child(survivor: int) -> None:
+    """In a forked child: only the thread that has forked is there. Others may have the ids of those
+    that are not.
+
+    survivor: its `threading.get_ident()`
+    """
+    _ENDING.clear()
     for ident in list(HIDDEN):
-        if ident != mine:
+        if ident != survivor:
             del HIDDEN[ident]

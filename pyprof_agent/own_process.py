@@ -9,10 +9,14 @@ import os
 import threading
 import time
 
-from pyprof_agent.hidden_thread import HIDDEN
+from pyprof_agent.hidden_thread import HIDDEN, ending
+from pyprof_agent.pauses import pause
+
+MOMENTS, MOMENT_SECONDS = 5, 0.0001
 
 WORKER_THREAD = "pyprof-agent-worker"
 SAMPLER_THREAD = "pyprof-agent-stacks"
+SERVER_THREAD = "pyprof-agent-server"
 _NATIVE_THREAD = b"pyprof-stacks\n"  # THREAD_NAME of stack_sampler.c
 
 
@@ -65,6 +69,41 @@ def has_ended_but_for_us() -> bool:
         return len(tasks) == 1 + len(HIDDEN) + sum(samplers) + sum(native)
     except OSError:
         return False
+
+
+def forget(thread: threading.Thread | None) -> None:
+    """Have `threading` forget a thread that is not in this process: where C code has forked past
+    CPython's hooks it still lists those of the parent."""
+    listed = threading._active  # type: ignore[attr-defined]
+    if thread is not None and listed.get(thread.ident) is thread:
+        del listed[thread.ident]
+
+
+def is_single_threaded_but_for_us() -> bool:
+    """Whether the calling thread is the only one of the process that is not ours.
+
+    For a fork: takes no lock, which the thread may hold, and raises no audit event. Waits for a
+    moment where there are others: ours may be at their end, which the kernel is to hear of yet.
+    """
+    for _ in range(MOMENTS):
+        if _is_single_threaded_but_for_us():
+            return True
+        pause(MOMENT_SECONDS)
+    return False
+
+
+def _is_single_threaded_but_for_us() -> bool:
+    # Subclasses may have a name of their own, which is their code.
+    listed = list(threading._active.values())  # type: ignore[attr-defined]
+    ours = sum(
+        type(thread) is threading.Thread and thread.name in (SAMPLER_THREAD, SERVER_THREAD)
+        for thread in listed
+    )
+    try:
+        threads = os.stat("/proc/self/task").st_nlink - 2  # a folder for each, and two more links
+    except OSError:
+        threads = len(listed) + len(HIDDEN)
+    return threads == 1 + len(HIDDEN) + ours + ending()
 
 
 def _name_of(task: str) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pyprof_agent import forks
 from pyprof_agent.engines import Source
 from pyprof_agent.errors import CaptureError, NotRunningError
 from pyprof_agent.profile import Profile, ValueType, rounded, subtract
@@ -37,6 +38,8 @@ class Window:
         Raises NotRunningError, also if the agent was stopped and started meanwhile, and for
         stacks in a child that was forked meanwhile; or CaptureError.
         """
+        if lost := forks.notice():
+            raise NotRunningError(lost)
         later = self._kind.snapshot()
         if self._kind.source.generation != self._generation:
             raise NotRunningError(

@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 from pyprof_agent.errors import NotRunningError
-from pyprof_agent.hidden_thread import HIDDEN, HiddenThread, forget_in_child
+from pyprof_agent.hidden_thread import HIDDEN, HiddenThread
 from pyprof_agent.own_process import WORKER_THREAD, has_ended_but_for_us
 
 if TYPE_CHECKING:
@@ -162,15 +162,18 @@ class Worker:
         Raises RuntimeError if there are chores and no thread can be started for them.
         """
         if child:
-            forget_in_child()
             self._begin_anew()
             self._forked_by_thread = self._about_to
+        self._about_to = False  # a fork that CPython is not told of says nothing
         self.start()
 
     def _launch(self) -> None:
-        thread = HiddenThread(partial(self._work, self._jobs), WORKER_THREAD)
-        thread.start()
-        self._thread = thread
+        self._thread = HiddenThread(partial(self._work, self._jobs), WORKER_THREAD)
+        try:
+            self._thread.start()
+        except BaseException:  # also a signal handler's, when it may run already
+            self._dismiss()
+            raise
 
     def _dismiss(self) -> HiddenThread | None:
         thread, self._thread = self._thread, None
@@ -189,7 +192,7 @@ class Worker:
 
     def _next(self, jobs: queue.SimpleQueue[_Job | None]) -> _Job | None:
         """What is to be done next; chores come first, when it is time. None is the end."""
-        while True:
+        while jobs is self._jobs or not jobs.empty():  # else it was dismissed, or is one too many
             for chore in self._chores:
                 if chore.due <= time.monotonic():
                     chore.run()
@@ -198,6 +201,7 @@ class Worker:
             except queue.Empty:
                 if self._forked_by_thread and has_ended_but_for_us():
                     return None
+        return None
 
     def _pause(self) -> float | None:
         """Seconds to wait for a job at most; None is for ever."""

@@ -145,6 +145,7 @@ def compile_c(target: Path, *sources: Path, flags: Sequence[str] = ()) -> Path:
         "-o",
         str(target),
         "-pthread",
+        "-lm",
     ]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == 0, result.stderr

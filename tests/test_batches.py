@@ -22,7 +22,7 @@ class Clock:
         self.now += self.step
         return self.now
 
-    def sleep(self, seconds: float) -> None:
+    def pause(self, seconds: float) -> None:
         self.pauses += 1
 
 
@@ -45,5 +45,6 @@ def test_pauses_come_after_so_much_time(
 ) -> None:
     clock = Clock(step)
     monkeypatch.setattr(batches, "time", clock)
+    monkeypatch.setattr(batches, "pause", clock.pause)
     assert len(list(batches.batches(0, 10 * AT_ONCE))) == 10
     assert clock.pauses == pauses

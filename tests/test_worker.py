@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import signal
 import sys
 import threading
 import time
@@ -315,3 +316,48 @@ def test_chores_go_on_after_a_fork_in_the_parent_and_begin_anew_in_the_child() -
     worker.end()
     worker.start()
     until(lambda: workers_threads() == [])
+
+
+# A handler that raises comes at any moment of a start; the thread that starts it must have its
+# signals back. The handler of SIGUSR1 is kept from the block in which it may not raise.
+RAISING_HANDLER = """
+import _signal, os, signal, threading, time
+from pyprof_agent.hidden_thread import HiddenThread
+
+class Stop(Exception):
+    pass
+
+def handle(number, frame):
+    if raising:
+        raise Stop
+
+raising = False
+signal.signal(signal.SIGUSR1, handle)
+main = threading.main_thread().ident
+
+def pester():
+    while True:
+        time.sleep(0.0002)
+        signal.pthread_kill(main, signal.SIGUSR1)
+
+threading.Thread(target=pester, daemon=True).start()
+end = time.monotonic() + 3
+stops = 0
+while time.monotonic() < end:
+    try:
+        raising = True
+        while True:
+            HiddenThread(time.monotonic, "short").start()
+    except Stop:
+        raising = False
+        stops += 1
+    assert not _signal.pthread_sigmask(signal.SIG_BLOCK, ()), stops
+print("done" if stops > 100 else stops, flush=True)
+os._exit(0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="there are no such signals")
+def test_a_signal_handler_that_raises_in_a_start_leaves_no_signal_blocked() -> None:
+    result = run_python(RAISING_HANDLER)
+    assert (result.stdout, result.stderr) == ("done\n", "")

@@ -23,6 +23,11 @@
 #undef _PyGC_FINALIZED /* pycore_gc.h, which comes with pycore_interp.h, has its own */
 #define Py_BUILD_CORE 1
 #include <internal/pycore_interp.h>
+#include <internal/pycore_runtime.h>
+#if PY_VERSION_HEX >= 0x030d0000
+#  include <internal/pycore_ceval.h>
+#  include <internal/pycore_parking_lot.h>
+#endif
 #if PY_VERSION_HEX >= 0x030e0000
 #  include <internal/pycore_interpframe_structs.h>
 #else
@@ -70,6 +75,81 @@ frames_top(const PyThreadState *thread)
     return thread->current_frame;
 #else
     return thread->cframe->current_frame;
+#endif
+}
+
+/* Take the frames from the state of a thread that is not there any more. */
+static inline void
+frames_forget(PyThreadState *thread)
+{
+#if PY_VERSION_HEX >= 0x030f0000
+    thread->current_frame = thread->base_frame;
+#elif PY_VERSION_HEX >= 0x030d0000
+    thread->current_frame = NULL;
+#else
+    thread->cframe = &thread->root_cframe; /* the other one was on its stack */
+    thread->root_cframe.current_frame = NULL;
+#endif
+}
+
+/* In a forked child: no thread but this one waits for anything. From 3.13 on locks and queues have a list
+   of those that wait for them, with parts on the stacks of these threads; CPython forgets it too, where it
+   is told of the fork. */
+static inline void
+frames_forget_waiting(void)
+{
+#if PY_VERSION_HEX >= 0x030d0000
+    _PyParkingLot_AfterFork();
+#endif
+}
+
+static inline struct _gil_runtime_state *
+frames_gil(PyInterpreterState *interpreter)
+{
+#if PY_VERSION_HEX >= 0x030c0000
+    return interpreter->ceval.gil;
+#else
+    return &interpreter->runtime->ceval.gil;
+#endif
+}
+
+/* In a forked child: make an interpreter's GIL anew, as CPython does where it is told of the fork. Nobody
+   waits for it, and only the calling thread may hold it: in the state `own`, NULL if it does not. Else a
+   thread that is not there would keep it, or be waited for by who has given it away. */
+static inline void
+frames_renew_gil(PyInterpreterState *interpreter, const PyThreadState *own)
+{
+    struct _gil_runtime_state *gil = frames_gil(interpreter);
+    if (gil == NULL) {
+        return; /* the interpreter is only beginning */
+    }
+    pthread_condattr_t clock;
+    pthread_condattr_init(&clock);
+    pthread_condattr_setclock(&clock, CLOCK_MONOTONIC); /* as in thread_pthread.h of CPython */
+    pthread_mutex_init(&gil->mutex, NULL);
+    pthread_cond_init(&gil->cond, &clock);
+    pthread_mutex_init(&gil->switch_mutex, NULL);
+    pthread_cond_init(&gil->switch_cond, &clock);
+    pthread_condattr_destroy(&clock);
+    bool held = own != NULL && frames_gil(own->interp) == gil;
+#if PY_VERSION_HEX >= 0x030d0000
+    if (!held && gil->locked > 0) {
+        gil->last_holder = NULL;
+        gil->locked = 0;
+    }
+    PyThreadState *state = PyInterpreterState_ThreadHead(interpreter);
+    for (; state != NULL; state = PyThreadState_Next(state)) {
+        _Py_atomic_and_uintptr(&state->eval_breaker, ~(uintptr_t)_PY_GIL_DROP_REQUEST_BIT);
+    }
+#else
+    if (!held && _Py_atomic_load_relaxed(&gil->locked) > 0) {
+        _Py_atomic_store_relaxed(&gil->last_holder, 0);
+        _Py_atomic_store_relaxed(&gil->locked, 0);
+#  if PY_VERSION_HEX < 0x030c0000
+        _Py_atomic_store_relaxed(&interpreter->runtime->gilstate.tstate_current, 0);
+#  endif
+    }
+    _Py_atomic_store_relaxed(&interpreter->ceval.gil_drop_request, 0);
 #endif
 }
 

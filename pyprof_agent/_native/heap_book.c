@@ -2,17 +2,17 @@
 
 #include "heap_book.h"
 
+#include "fork_lock.h"
 #include "look_back.h"
 
 #include <math.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 _Atomic uint8_t heap_filter[1u << HEAP_FILTER_BITS];
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct fork_lock lock = FORK_LOCK_INITIALIZER;
 
 /* All of it is guarded by `lock`. Under it only memory and the clock are read, memory is written,
    and counts of references are raised while the GIL is held. */
@@ -21,6 +21,7 @@ static struct {
     uint32_t run;
     double mean;
     int max_frames;
+    uint32_t look_back_seconds;
     struct stack_table stacks;
     struct live_set live;
     struct look_back history;
@@ -37,25 +38,6 @@ static struct {
     uint32_t taken; /* blocks taken out that are neither freed nor put back yet */
     struct position positions[HEAP_MAX_FRAMES];
 } book;
-
-void
-heap_book_lock(void)
-{
-    pthread_mutex_lock(&lock);
-}
-
-void
-heap_book_unlock(void)
-{
-    pthread_mutex_unlock(&lock);
-}
-
-void
-heap_book_unlock_in_child(void)
-{
-    book.taken = 0; /* by threads that are not in this process */
-    pthread_mutex_unlock(&lock);
-}
 
 static void
 clear_filter(void)
@@ -91,32 +73,60 @@ monotonic(void)
 bool
 heap_book_open(double mean, int max_frames, uint32_t look_back_seconds)
 {
-    heap_book_lock();
+    fork_lock_take(&lock);
     book.open = stack_table_init(&book.stacks, HEAP_MAX_NODES) && live_set_init(&book.live)
                 && look_back_init(&book.history, look_back_seconds, HEAP_MAX_HISTORY, monotonic());
     if (book.open) {
         book.run++;
         book.mean = mean;
         book.max_frames = max_frames;
+        book.look_back_seconds = look_back_seconds;
         book.overflow_node = stack_table_marker(&book.stacks, MARKER_OVERFLOW);
     }
     else {
         release();
     }
     bool open = book.open;
-    heap_book_unlock();
+    fork_lock_give(&lock);
     return open;
+}
+
+void
+heap_book_before_fork(void)
+{
+    fork_lock_pass(&lock);
+}
+
+void
+heap_book_in_child(void)
+{
+    bool torn = fork_lock_renew(&lock);
+    book.taken = 0; /* by threads that are not in this process */
+    if (!torn || !book.open) {
+        return;
+    }
+    uint64_t lost = book.live.count;
+    double mean = book.mean;
+    int max_frames = book.max_frames;
+    uint32_t look_back_seconds = book.look_back_seconds;
+    uint32_t run = book.run;
+    memset(&book, 0, sizeof book); /* not freed: what is half changed may point anywhere */
+    book.run = run;
+    clear_filter();
+    if (heap_book_open(mean, max_frames, look_back_seconds)) {
+        book.dropped = lost;
+    }
 }
 
 void
 heap_book_close(void)
 {
-    heap_book_lock();
+    fork_lock_take(&lock);
     struct stack_node *nodes = book.stacks.nodes;
     uint32_t count = book.stacks.count;
     book.stacks.nodes = NULL;
     release();
-    heap_book_unlock();
+    fork_lock_give(&lock);
     for (uint32_t id = 1; id < count; id++) {
         Py_XDECREF((PyObject *)nodes[id].code); /* may run any code, so not under the lock */
     }
@@ -238,7 +248,7 @@ take_live(void *address, struct live_block *block)
 void
 heap_book_allocated(void *address, size_t size)
 {
-    heap_book_lock();
+    fork_lock_take(&lock);
     if (book.open) {
         uint32_t node = own_node();
         if (node == STACK_NONE) {
@@ -260,45 +270,45 @@ heap_book_allocated(void *address, size_t size)
             book.dropped++;
         }
     }
-    heap_book_unlock();
+    fork_lock_give(&lock);
 }
 
 void
 heap_book_free(void *address)
 {
     struct live_block block;
-    heap_book_lock();
+    fork_lock_take(&lock);
     if (take_live(address, &block)) {
         count_freed(block);
     }
-    heap_book_unlock();
+    fork_lock_give(&lock);
 }
 
 bool
 heap_book_take(void *address, struct live_block *block)
 {
-    heap_book_lock();
+    fork_lock_take(&lock);
     bool taken = take_live(address, block);
     book.taken += taken;
-    heap_book_unlock();
+    fork_lock_give(&lock);
     return taken;
 }
 
 void
 heap_book_freed(struct live_block block)
 {
-    heap_book_lock();
+    fork_lock_take(&lock);
     if (book.open && block.run == book.run) {
         book.taken--;
         count_freed(block);
     }
-    heap_book_unlock();
+    fork_lock_give(&lock);
 }
 
 void
 heap_book_put_back(struct live_block block)
 {
-    heap_book_lock();
+    fork_lock_take(&lock);
     if (book.open && block.run == book.run) {
         book.taken--;
         if (!add_live(block)) {
@@ -306,13 +316,13 @@ heap_book_put_back(struct live_block block)
             book.dropped++;
         }
     }
-    heap_book_unlock();
+    fork_lock_give(&lock);
 }
 
 void
 heap_book_free_all(void)
 {
-    heap_book_lock();
+    fork_lock_take(&lock);
     for (size_t slot = 0; slot < book.live.slots; slot++) {
         if (book.live.blocks[slot].address != 0) {
             count_freed(book.live.blocks[slot]);
@@ -321,7 +331,7 @@ heap_book_free_all(void)
     }
     book.live.count = 0;
     clear_filter();
-    heap_book_unlock();
+    fork_lock_give(&lock);
 }
 
 static void
@@ -351,9 +361,9 @@ copy(struct snapshot *snapshot)
 bool
 heap_book_copy(struct snapshot *snapshot)
 {
-    heap_book_lock();
+    fork_lock_take(&lock);
     bool copied = copy(snapshot);
-    heap_book_unlock();
+    fork_lock_give(&lock);
     return copied;
 }
 
@@ -368,22 +378,22 @@ restore(void *context, const struct look_back_record *record)
 bool
 heap_book_copy_of(struct snapshot *snapshot, int64_t moment, int64_t *taken)
 {
-    heap_book_lock();
+    fork_lock_take(&lock);
     bool copied = book.history.length > 0 && copy(snapshot);
     if (copied) {
         look_back_catch_up(&book.history, monotonic());
         *taken = look_back_rewind(&book.history, moment, restore, snapshot);
     }
-    heap_book_unlock();
+    fork_lock_give(&lock);
     return copied;
 }
 
 bool
 heap_book_looks_back(void)
 {
-    heap_book_lock();
+    fork_lock_take(&lock);
     bool kept = book.history.length > 0;
-    heap_book_unlock();
+    fork_lock_give(&lock);
     return kept;
 }
 
@@ -518,7 +528,7 @@ bool
 heap_book_compact(void)
 {
     struct compaction to = {0};
-    heap_book_lock();
+    fork_lock_take(&lock);
     /* Not while a thread that reallocates has a block in its hands, with its bucket's number. */
     bool done = book.open && book.taken == 0 && worth_compacting() && compaction_init(&to)
                 && move_buckets(&to) && adopt(&to);
@@ -527,7 +537,7 @@ heap_book_compact(void)
             Py_XINCREF((PyObject *)book.stacks.nodes[id].code);
         }
     }
-    heap_book_unlock();
+    fork_lock_give(&lock);
     if (done) {
         for (uint32_t id = 1; id < to.stacks.count; id++) {
             Py_XDECREF((PyObject *)to.stacks.nodes[id].code);
@@ -540,8 +550,9 @@ heap_book_compact(void)
 struct heap_stats
 heap_book_stats(void)
 {
-    heap_book_lock();
+    fork_lock_take(&lock);
     struct heap_stats stats = {
+        .run = book.run,
         .samples = book.samples,
         .live = book.live.count,
         .dropped = book.dropped,
@@ -554,6 +565,6 @@ heap_book_stats(void)
                  + book.bucket_capacity * sizeof *book.buckets
                  + book.bucket_of_capacity * sizeof *book.bucket_of,
     };
-    heap_book_unlock();
+    fork_lock_give(&lock);
     return stats;
 }

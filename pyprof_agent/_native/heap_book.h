@@ -30,6 +30,7 @@ struct heap_bucket {
 };
 
 struct heap_stats {
+    uint32_t run;        /* which book it is: another number once it has begun anew */
     uint64_t samples;    /* blocks sampled */
     uint64_t live;       /* of them alive */
     uint64_t dropped;    /* not booked: no memory */
@@ -81,10 +82,13 @@ bool heap_book_looks_back(void);
 
 struct heap_stats heap_book_stats(void);
 
-/* Around a fork, so that the child finds the lock free and the books in order. */
-void heap_book_lock(void);
-void heap_book_unlock(void);
-void heap_book_unlock_in_child(void);
+/* Before a fork: wait until no other thread is in the middle of a change. Nothing is held afterwards,
+   as handlers that were registered before ours run then, and may allocate. */
+void heap_book_before_fork(void);
+
+/* In the child: if a thread that it does not have is in the middle of a change all the same, the
+   book begins anew, and what was alive counts as dropped. */
+void heap_book_in_child(void);
 
 /* How many live blocks hash here, up to 255, which stays: a byte that nearly always is zero, and
    then the block of that address is not ours. */

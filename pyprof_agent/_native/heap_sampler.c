@@ -2,6 +2,7 @@
 
 #include "heap_sampler.h"
 
+#include "forked_child.h"
 #include "heap_book.h"
 #include "random.h"
 
@@ -132,6 +133,9 @@ exhausted(PyMemAllocatorDomain domain, size_t size)
     if (thread != NULL && thread->interp != main_interpreter) {
         atomic_fetch_add_explicit(&skipped, 1, memory_order_relaxed);
         return false;
+    }
+    if (domain != PYMEM_DOMAIN_RAW) { /* with the GIL held */
+        forked_child_remind();
     }
     return true;
 }
@@ -583,7 +587,7 @@ in_forked_child(void)
 {
     own.run = 0; /* all children of one parent must not draw the same budgets */
     own.budget = 0;
-    heap_book_unlock_in_child();
+    heap_book_in_child();
 }
 
 const char *
@@ -591,7 +595,7 @@ heap_sampler_start(double mean, int max_frames, uint32_t look_back_seconds)
 {
     static bool follows_forks = false;
     if (!follows_forks) {
-        if (pthread_atfork(heap_book_lock, heap_book_unlock, in_forked_child) != 0) {
+        if (pthread_atfork(heap_book_before_fork, NULL, in_forked_child) != 0) {
             return "there is no memory";
         }
         follows_forks = true;

@@ -1,6 +1,7 @@
 /* The binding: arguments in, tuples out; no logic. */
 
 #include "frames.h"
+#include "forked_child.h"
 #include "guarded.h"
 #include "heap_book.h"
 #include "heap_sampler.h"
@@ -106,7 +107,8 @@ heap_stats(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
 {
     struct heap_stats stats = heap_book_stats();
     return Py_BuildValue(
-        "{sK sK sK sK sK sK sK sK sK}",
+        "{sK sK sK sK sK sK sK sK sK sK}",
+        "run", (unsigned long long)stats.run,
         "samples", stats.samples,
         "live", stats.live,
         "dropped", stats.dropped + heap_sampler_missed(),
@@ -150,8 +152,7 @@ stack_stop(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
 static PyObject *
 stack_pause(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
 {
-    stack_sampler_pause();
-    Py_RETURN_NONE;
+    return PyLong_FromUnsignedLongLong(stack_sampler_pause());
 }
 
 static PyObject *
@@ -230,7 +231,7 @@ stack_stats(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
         "overflowed", stats.overflowed,
         "stacks", stats.rows,
         "frames", stats.nodes,
-        "own_bytes", stats.bytes,
+        "own_bytes", stats.bytes + cost.bytes,
         "cpu", cost.cpu,
         "period", cost.period,
         "slowed", cost.slowed ? Py_True : Py_False);
@@ -289,6 +290,33 @@ own_stack_walked(PyObject *Py_UNUSED(module), PyObject *arg)
     return list_own_stack(arg, stack_sampler_own);
 }
 
+static PyObject *
+follow_forks(PyObject *Py_UNUSED(module), PyObject *go_on)
+{
+    if (!forked_child_follow(go_on)) {
+        return PyErr_NoMemory();
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+fork_untold(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
+{
+    return PyBool_FromLong(forked_child_untold());
+}
+
+static PyObject *
+fork_told(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
+{
+    return PyBool_FromLong(forked_child_told());
+}
+
+static PyObject *
+fork_survivor(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
+{
+    return PyLong_FromUnsignedLongLong(forked_child_thread());
+}
+
 static PyMethodDef methods[] = {
     {"heap_start", heap_start, METH_VARARGS, NULL},
     {"heap_stop", heap_stop, METH_NOARGS, NULL},
@@ -308,6 +336,10 @@ static PyMethodDef methods[] = {
     {"snapshot_values", snapshot_values, METH_VARARGS, NULL},
     {"snapshot_threads", snapshot_threads, METH_VARARGS, NULL},
     {"untrack", untrack, METH_O, NULL},
+    {"follow_forks", follow_forks, METH_O, NULL},
+    {"fork_untold", fork_untold, METH_NOARGS, NULL},
+    {"fork_told", fork_told, METH_NOARGS, NULL},
+    {"fork_survivor", fork_survivor, METH_NOARGS, NULL},
     {"own_stack", own_stack, METH_O, NULL},
     {"own_stack_walked", own_stack_walked, METH_O, NULL},
     {NULL, NULL, 0, NULL},

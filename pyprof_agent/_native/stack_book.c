@@ -1,11 +1,11 @@
 #include "stack_book.h"
 
+#include "fork_lock.h"
 #include "look_back.h"
 
-#include <pthread.h>
 #include <string.h>
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct fork_lock lock = FORK_LOCK_INITIALIZER;
 
 /* Counters of one stack of one thread; each only grows. */
 struct row {
@@ -51,18 +51,6 @@ static struct {
     int64_t before; /* of the one before */
     struct stack_stats stats;
 } book;
-
-void
-stack_book_lock(void)
-{
-    pthread_mutex_lock(&lock);
-}
-
-void
-stack_book_unlock(void)
-{
-    pthread_mutex_unlock(&lock);
-}
 
 static uint32_t
 slot_of(uint32_t thread, uint32_t node)
@@ -143,7 +131,7 @@ release(void)
 bool
 stack_book_open(int max_frames, uint32_t look_back_seconds, int64_t now)
 {
-    stack_book_lock();
+    fork_lock_take(&lock);
     book.slots = 1024;
     book.index = calloc(book.slots, sizeof *book.index);
     book.open = book.index != NULL && stack_table_init(&book.stacks, STACK_MAX_NODES)
@@ -162,7 +150,7 @@ stack_book_open(int max_frames, uint32_t look_back_seconds, int64_t now)
         book.threads[number].facts = (struct stack_thread){.number = number};
     }
     bool open = book.open;
-    stack_book_unlock();
+    fork_lock_give(&lock);
     if (!open) {
         stack_book_close();
     }
@@ -172,38 +160,52 @@ stack_book_open(int max_frames, uint32_t look_back_seconds, int64_t now)
 void
 stack_book_close(void)
 {
-    stack_book_lock();
+    fork_lock_take(&lock);
     release();
     struct code_table codes = book.codes;
     memset(&book.codes, 0, sizeof book.codes);
-    stack_book_unlock();
+    fork_lock_give(&lock);
     code_table_free(&codes);
+}
+
+void
+stack_book_before_fork(void)
+{
+    fork_lock_pass(&lock);
+}
+
+void
+stack_book_in_child(void)
+{
+    if (fork_lock_renew(&lock)) {
+        memset(&book, 0, sizeof book); /* not freed: what is half changed may point anywhere */
+    }
 }
 
 bool
 stack_book_code_dying(PyObject *code)
 {
-    stack_book_lock();
+    fork_lock_take(&lock);
     bool kept = book.open && code_table_dying(&book.codes, code);
-    stack_book_unlock();
+    fork_lock_give(&lock);
     return kept;
 }
 
 uint64_t
 stack_book_codes_destroyed(void)
 {
-    stack_book_lock();
+    fork_lock_take(&lock);
     uint64_t destroyed = book.codes.destroyed;
-    stack_book_unlock();
+    fork_lock_give(&lock);
     return destroyed;
 }
 
 uint32_t
 stack_book_marker(enum stack_marker marker)
 {
-    stack_book_lock();
+    fork_lock_take(&lock);
     uint32_t node = stack_table_marker(&book.stacks, marker);
-    stack_book_unlock();
+    fork_lock_give(&lock);
     return node;
 }
 
@@ -246,7 +248,7 @@ intern(const struct walk *walk)
 uint32_t
 stack_book_intern(struct walk *walk, uint64_t codes_destroyed)
 {
-    stack_book_lock();
+    fork_lock_take(&lock);
     uint32_t node = STACK_NONE;
     uint64_t refused = book.codes.refused;
     if (walk_frames(walk, &book.codes, codes_destroyed) == WALK_WHOLE) {
@@ -255,7 +257,7 @@ stack_book_intern(struct walk *walk, uint64_t codes_destroyed)
     else if (book.codes.refused != refused) {
         node = overflow();
     }
-    stack_book_unlock();
+    fork_lock_give(&lock);
     return node;
 }
 
@@ -304,7 +306,7 @@ book_time_of_all(int64_t moment)
 void
 stack_book_tick(int64_t now, struct stack_clocks clocks)
 {
-    stack_book_lock();
+    fork_lock_take(&lock);
     if (look_back_is_over(&book.history, now)) {
         book_time_of_all(book.now); /* what is not booked belongs to the slice that ends */
         look_back_turn(&book.history, now);
@@ -315,13 +317,13 @@ stack_book_tick(int64_t now, struct stack_clocks clocks)
     book.before = book.now;
     book.now = now;
     book.stats.ticks++;
-    stack_book_unlock();
+    fork_lock_give(&lock);
 }
 
 uint32_t
 stack_book_thread(uint64_t ident, uint64_t native_id)
 {
-    stack_book_lock();
+    fork_lock_take(&lock);
     uint32_t number = STACK_THREAD_OTHERS;
     if (book.thread_count < STACK_MAX_THREADS) {
         number = book.thread_count++;
@@ -331,14 +333,14 @@ stack_book_thread(uint64_t ident, uint64_t native_id)
             .ticks = book.stats.ticks,
         };
     }
-    stack_book_unlock();
+    fork_lock_give(&lock);
     return number;
 }
 
 void
 stack_book_seen(uint32_t number, uint32_t node, bool running)
 {
-    stack_book_lock();
+    fork_lock_take(&lock);
     struct thread *thread = &book.threads[number];
     book_time(thread, book.before, book.stats.ticks - 1);
     struct row *row = row_or_overflow(number, node);
@@ -347,50 +349,50 @@ stack_book_seen(uint32_t number, uint32_t node, bool running)
         save_row(row);
         row->hits++;
     }
-    stack_book_unlock();
+    fork_lock_give(&lock);
 }
 
 void
 stack_book_seen_once(uint32_t number, uint32_t node, bool running)
 {
-    stack_book_lock();
+    fork_lock_take(&lock);
     struct row *row = row_or_overflow(number, node);
     save_row(row);
     row->ticks++;
     row->wall += (uint64_t)(book.now - book.before);
     row->hits += running;
-    stack_book_unlock();
+    fork_lock_give(&lock);
 }
 
 void
 stack_book_gone(uint32_t number)
 {
-    stack_book_lock();
+    fork_lock_take(&lock);
     struct thread *thread = &book.threads[number];
     book_time(thread, book.before, book.stats.ticks - 1);
     thread->row = 0;
     thread->facts.alive = false;
-    stack_book_unlock();
+    fork_lock_give(&lock);
 }
 
 void
 stack_book_burned(uint32_t number, uint64_t cpu)
 {
-    stack_book_lock();
+    fork_lock_take(&lock);
     struct thread *thread = &book.threads[number];
     const uint64_t values[LOOK_BACK_VALUES] = {thread->facts.cpu};
     look_back_save(&book.history, THREAD_INDEX(number), &thread->saved, values);
     thread->facts.cpu += cpu;
-    stack_book_unlock();
+    fork_lock_give(&lock);
 }
 
 void
 stack_book_failed(unsigned attempts, bool unreadable)
 {
-    stack_book_lock();
+    fork_lock_take(&lock);
     book.stats.retried += attempts;
     book.stats.unreadable += unreadable;
-    stack_book_unlock();
+    fork_lock_give(&lock);
 }
 
 /* A copy of everything; without the lock, which the caller has. */
@@ -426,12 +428,12 @@ copy(struct stack_snapshot *snapshot)
 bool
 stack_book_copy(struct stack_snapshot *snapshot, int64_t now, struct stack_clocks clocks)
 {
-    stack_book_lock();
+    fork_lock_take(&lock);
     book_time_of_all(now);
     bool copied = copy(snapshot);
     snapshot->taken = now;
     snapshot->clocks = clocks;
-    stack_book_unlock();
+    fork_lock_give(&lock);
     return copied;
 }
 
@@ -455,35 +457,35 @@ restore(void *context, const struct look_back_record *record)
 bool
 stack_book_copy_of(struct stack_snapshot *snapshot, int64_t moment)
 {
-    stack_book_lock();
+    fork_lock_take(&lock);
     snapshot->clocks = book.clocks;
     bool copied = book.history.length > 0 && copy(snapshot);
     if (copied) {
         snapshot->taken = look_back_rewind(&book.history, moment, restore, snapshot);
     }
-    stack_book_unlock();
+    fork_lock_give(&lock);
     return copied;
 }
 
 bool
 stack_book_looks_back(void)
 {
-    stack_book_lock();
+    fork_lock_take(&lock);
     bool kept = book.history.length > 0;
-    stack_book_unlock();
+    fork_lock_give(&lock);
     return kept;
 }
 
 struct stack_stats
 stack_book_stats(void)
 {
-    stack_book_lock();
+    fork_lock_take(&lock);
     struct stack_stats stats = book.stats;
     stats.rows = book.row_count;
     stats.nodes = book.stacks.count;
     stats.bytes = sizeof book + stack_table_bytes(&book.stacks) + code_table_bytes(&book.codes)
                   + look_back_bytes(&book.history) + book.row_capacity * sizeof *book.rows
                   + book.slots * sizeof *book.index;
-    stack_book_unlock();
+    fork_lock_give(&lock);
     return stats;
 }

@@ -106,8 +106,9 @@ bool stack_book_looks_back(void);
 
 struct stack_stats stack_book_stats(void);
 
-/* Around a fork, so that the child finds the lock free. */
-void stack_book_lock(void);
-void stack_book_unlock(void);
+/* Before a fork, and in the child, as fork_lock.h has it. The child's book is empty if it was half
+   changed, and is to be opened anew in any case: its threads are others. */
+void stack_book_before_fork(void);
+void stack_book_in_child(void);
 
 #endif

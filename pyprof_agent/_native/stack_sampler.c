@@ -3,7 +3,10 @@
 #include "stack_sampler.h"
 
 #include "code_watch.h"
+#include "fork_lock.h"
+#include "forked_child.h"
 #include "guarded.h"
+#include "number_index.h"
 #include "random.h"
 #include "thread_list.h"
 
@@ -15,6 +18,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -24,6 +28,8 @@
 #define LONGEST_GAP_NS 60e9 /* between two looks, whatever was asked for */
 
 #define NS_PER_SECOND INT64_C(1000000000)
+
+#define BETWEEN_TRIES_NS 100000 /* to take a lock: a look takes some 50 us, and looks come 10 ms apart */
 
 /* A thread has a number of its own once it has been there for so long: programs that make a thread
    for each request would have numbers for nothing else. */
@@ -61,12 +67,15 @@ struct sampled {
     struct walk_memory memory;
 };
 
-/* Guarded by `lock`, which is held throughout a look. */
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+/* Guarded by `lock`, which is held throughout a look: for 10 ms where there are 4,000 threads. So nobody
+   waits for it with the GIL held but who starts or stops the sampler, or forks. */
+static struct fork_lock lock = FORK_LOCK_INITIALIZER;
 static struct {
     struct sampled *threads;
     uint32_t count;
     uint32_t capacity;
+    struct number_index by_id;     /* of the states of threads; both are filled by a survey, so that */
+    struct number_index by_native; /* it takes no longer than there are threads */
     struct walk walk;
     PyInterpreterState *interpreter;
     struct address newest; /* of the last survey */
@@ -86,6 +95,12 @@ static struct {
     double period;   /* ns between looks, smoothed */
     int64_t looked;  /* when, last */
 } sampler;
+/* As of the last look. Its lock may be taken with `lock` held. */
+static struct fork_lock cost_lock = FORK_LOCK_INITIALIZER;
+static struct stack_cost last_cost;
+
+static _Atomic uint64_t own_native_id; /* of the last sampling thread; 0: it did not run yet */
+static unsigned forks; /* that are under way; nobody is looked at meanwhile */
 
 /* Of the sampling thread itself; `wake_lock` guards `ending`. */
 static pthread_mutex_t wake_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -155,8 +170,9 @@ burn(struct sampled *sampled, uint64_t now)
 }
 
 /* The clock of a thread, whose CPU time counts from now on: it may be an old thread that has come
-   to Python only now, or again. On CPython up to 3.12 the main thread of a forked child, the only
-   one then and so the oldest, says that it is its parent's; the id of a main thread is the process's. */
+   to Python only now, or again. On CPython up to 3.12 the thread that has forked says in the child
+   that it is its parent's: it is the only one then and so the oldest, unless C code has forked and
+   told CPython nothing. It is the child's main thread, whose id is the process's. */
 static bool
 find_clock(struct sampled *sampled, bool oldest)
 {
@@ -164,12 +180,22 @@ find_clock(struct sampled *sampled, bool oldest)
     if (read_clock(sampled->clock_id, &sampled->clock)) {
         return true;
     }
-    if (!oldest) {
+    uint64_t survivor = forked_child_thread();
+    if (survivor != 0 ? sampled->ident != survivor : !oldest) {
         return false;
     }
     sampled->native_id = (uint64_t)getpid();
     sampled->clock_id = clock_of_thread(sampled->native_id);
     return read_clock(sampled->clock_id, &sampled->clock);
+}
+
+/* Whether the indexes tell where it is. */
+static bool
+note(const struct sampled *sampled)
+{
+    uint32_t position = (uint32_t)(sampled - sampler.threads);
+    return number_index_put(&sampler.by_id, sampled->id, position)
+           && number_index_put(&sampler.by_native, sampled->native_id, position);
 }
 
 static struct sampled *
@@ -197,9 +223,12 @@ add_thread(struct address state, const PyThreadState *copy, int64_t now)
         return NULL; /* it is only beginning, or over */
     }
     /* On 3.11 a thread that is only beginning has the number of the one that made it. */
-    for (uint32_t i = 0; i < sampler.count; i++) {
-        struct sampled *other = &sampler.threads[i];
-        if (other->native_id == sampled.native_id && (other->listed || other->id < sampled.id)) {
+    size_t cursor = 0;
+    uint32_t position;
+    while ((position = number_index_next(&sampler.by_native, sampled.native_id, &cursor))
+           != NUMBER_INDEX_NONE) {
+        struct sampled *other = &sampler.threads[position];
+        if (other->listed || other->id < sampled.id) {
             if (other->id > sampled.id) {
                 *other = sampled;
                 return other;
@@ -207,15 +236,19 @@ add_thread(struct address state, const PyThreadState *copy, int64_t now)
             return NULL;
         }
     }
-    sampler.threads[sampler.count] = sampled;
-    return &sampler.threads[sampler.count++];
+    struct sampled *added = &sampler.threads[sampler.count++];
+    *added = sampled;
+    sampler.unsure = !note(added) || sampler.unsure;
+    return added;
 }
 
 static struct sampled *
-find_thread(struct address state, uint64_t id, uint32_t guess)
+find_thread(struct address state, uint64_t id)
 {
-    for (uint32_t i = 0; i < sampler.count; i++) {
-        struct sampled *sampled = &sampler.threads[(guess + i) % sampler.count];
+    size_t cursor = 0;
+    uint32_t position;
+    while ((position = number_index_next(&sampler.by_id, id, &cursor)) != NUMBER_INDEX_NONE) {
+        struct sampled *sampled = &sampler.threads[position];
         if (address_same(sampled->state, state) && sampled->id == id) {
             return sampled;
         }
@@ -233,17 +266,24 @@ newest_thread(void)
 static void
 survey(int64_t now)
 {
+    bool noted = true;
+    number_index_clear(&sampler.by_id);
+    number_index_clear(&sampler.by_native);
     for (uint32_t i = 0; i < sampler.count; i++) {
         sampler.threads[i].listed = false;
+        noted = note(&sampler.threads[i]) && noted;
     }
     sampler.made = frames_threads_made(sampler.interpreter);
     sampler.newest = newest_thread();
-    sampler.unsure = false;
+    sampler.unsure = !noted;
+    if (sampler.unsure) {
+        return; /* there is no memory; those that are known are looked at all the same */
+    }
     struct thread_list list = thread_list_from(sampler.newest, sampler.interpreter);
     struct address state;
     PyThreadState copy;
-    for (uint32_t i = 0; thread_list_next(&list, &state, &copy); i++) {
-        struct sampled *sampled = find_thread(state, copy.id, i);
+    while (thread_list_next(&list, &state, &copy)) {
+        struct sampled *sampled = find_thread(state, copy.id);
         if (sampled == NULL) {
             sampled = add_thread(state, &copy, now);
         }
@@ -464,12 +504,27 @@ schedule(uint64_t cpu_before)
     sampler.looked = now;
 }
 
+static void
+publish_cost(void)
+{
+    struct stack_cost cost = {
+        .cpu = common_clocks().sampler,
+        .period = (uint64_t)sampler.period,
+        .bytes = sampler.capacity * sizeof *sampler.threads + number_index_bytes(&sampler.by_id)
+                 + number_index_bytes(&sampler.by_native),
+        .slowed = sampler.cost / sampler.settings.max_cpu > (double)NS_PER_SECOND / sampler.settings.hz,
+    };
+    fork_lock_take(&cost_lock);
+    last_cost = cost;
+    fork_lock_give(&cost_lock);
+}
+
 static struct timespec
 due_time(void)
 {
-    pthread_mutex_lock(&lock);
+    fork_lock_take(&lock);
     int64_t due = sampler.due;
-    pthread_mutex_unlock(&lock);
+    fork_lock_give(&lock);
     return (struct timespec){.tv_sec = due / NS_PER_SECOND, .tv_nsec = due % NS_PER_SECOND};
 }
 
@@ -506,21 +561,26 @@ static void *
 sample(void *Py_UNUSED(unused))
 {
     pthread_setname_np(pthread_self(), THREAD_NAME);
-    pthread_mutex_lock(&lock);
+    atomic_store(&own_native_id, (uint64_t)syscall(SYS_gettid));
+    fork_lock_take(&lock);
     pthread_getcpuclockid(pthread_self(), &sampler.own_clock);
-    pthread_mutex_unlock(&lock);
+    fork_lock_give(&lock);
     uint64_t cpu = 0; /* the wake-up is part of the cost */
     while (wait_until(due_time()) && !is_left_alone()) {
-        pthread_mutex_lock(&lock);
-        look();
+        fork_lock_take(&lock);
+        if (forks == 0) {
+            look();
+        }
         schedule(cpu);
+        publish_cost();
         cpu = clock_of(CLOCK_THREAD_CPUTIME_ID);
-        pthread_mutex_unlock(&lock);
+        fork_lock_give(&lock);
     }
-    pthread_mutex_lock(&lock);
+    fork_lock_take(&lock);
     sampler.own_before += clock_of(sampler.own_clock);
     sampler.own_clock = 0;
-    pthread_mutex_unlock(&lock);
+    publish_cost();
+    fork_lock_give(&lock);
     return NULL;
 }
 
@@ -564,28 +624,38 @@ halt(void)
     pthread_cond_destroy(&wake);
 }
 
+/* While a fork is under way the sampling thread changes nothing: CPython's own forks take it away
+   before, others do not. */
 static void
 before_fork(void)
 {
-    pthread_mutex_lock(&lock);
-    stack_book_lock();
-    pthread_mutex_lock(&wake_lock);
+    fork_lock_take(&lock);
+    forks++;
+    fork_lock_give(&lock);
+    stack_book_before_fork();
 }
 
 static void
 after_fork(void)
 {
-    pthread_mutex_unlock(&wake_lock);
-    stack_book_unlock();
-    pthread_mutex_unlock(&lock);
+    fork_lock_take(&lock);
+    forks--;
+    fork_lock_give(&lock);
 }
 
 static void
 in_forked_child(void)
 {
-    launched = false; /* if somebody forked past CPython: the thread is not in this process */
+    if (fork_lock_renew(&lock)) {
+        memset(&sampler, 0, sizeof sampler); /* not freed: what is half changed may point anywhere */
+    }
+    stack_book_in_child();
+    fork_lock_renew(&cost_lock);
+    pthread_mutex_init(&wake_lock, NULL);
+    forks = 0;
+    launched = false; /* the thread is not in this process */
+    own_native_id = 0;
     sampler.own_clock = 0;
-    after_fork();
 }
 
 const char *
@@ -611,7 +681,7 @@ stack_sampler_start(const struct stack_settings *settings)
         walk_free(&walk);
         return "there is no memory";
     }
-    pthread_mutex_lock(&lock);
+    fork_lock_take(&lock);
     memset(&sampler, 0, sizeof sampler);
     sampler.walk = walk;
     sampler.interpreter = interpreter;
@@ -621,7 +691,8 @@ stack_sampler_start(const struct stack_settings *settings)
     sampler.period = fmin((double)NS_PER_SECOND / settings->hz, LONGEST_GAP_NS);
     random_seed(&sampler.random);
     survey(now - YOUNG_NS); /* who is there now is not young */
-    pthread_mutex_unlock(&lock);
+    publish_cost();
+    fork_lock_give(&lock);
     const char *problem = code_watch_begin(stack_book_code_dying);
     started = true;
     if (problem == NULL) {
@@ -642,11 +713,16 @@ stack_sampler_stop(void)
     halt();
     started = false;
     code_watch_end();
-    pthread_mutex_lock(&lock);
+    fork_lock_take(&lock);
     walk_free(&sampler.walk);
     free(sampler.threads);
+    number_index_free(&sampler.by_id);
+    number_index_free(&sampler.by_native);
     memset(&sampler, 0, sizeof sampler);
-    pthread_mutex_unlock(&lock);
+    fork_lock_give(&lock);
+    fork_lock_take(&cost_lock);
+    last_cost = (struct stack_cost){0};
+    fork_lock_give(&cost_lock);
     stack_book_close();
 }
 
@@ -656,10 +732,11 @@ stack_sampler_running(void)
     return started;
 }
 
-void
+uint64_t
 stack_sampler_pause(void)
 {
     halt();
+    return atomic_load(&own_native_id);
 }
 
 const char *
@@ -668,10 +745,21 @@ stack_sampler_resume(void)
     return started && !launched ? launch() : NULL;
 }
 
+/* Take `lock`, with the GIL held but for the time of a look. */
+static void
+take_lock_between_looks(void)
+{
+    while (!fork_lock_try(&lock)) {
+        Py_BEGIN_ALLOW_THREADS
+        nanosleep(&(struct timespec){.tv_nsec = BETWEEN_TRIES_NS}, NULL);
+        Py_END_ALLOW_THREADS
+    }
+}
+
 bool
 stack_sampler_copy(struct stack_snapshot *snapshot)
 {
-    pthread_mutex_lock(&lock);
+    take_lock_between_looks();
     struct stack_clocks clocks = common_clocks();
     for (uint32_t i = 0; i < sampler.count; i++) {
         uint64_t clock;
@@ -680,7 +768,7 @@ stack_sampler_copy(struct stack_snapshot *snapshot)
         }
     }
     bool copied = stack_book_copy(snapshot, monotonic(), clocks);
-    pthread_mutex_unlock(&lock);
+    fork_lock_give(&lock);
     return copied;
 }
 
@@ -710,12 +798,8 @@ stack_sampler_own(struct position *positions, int limit)
 struct stack_cost
 stack_sampler_cost(void)
 {
-    pthread_mutex_lock(&lock);
-    struct stack_cost cost = {
-        .cpu = common_clocks().sampler,
-        .period = (uint64_t)sampler.period,
-        .slowed = sampler.cost / sampler.settings.max_cpu > (double)NS_PER_SECOND / sampler.settings.hz,
-    };
-    pthread_mutex_unlock(&lock);
+    fork_lock_take(&cost_lock);
+    struct stack_cost cost = last_cost;
+    fork_lock_give(&cost_lock);
     return cost;
 }

@@ -18,11 +18,12 @@ const char *stack_sampler_start(const struct stack_settings *settings);
 void stack_sampler_stop(void);
 bool stack_sampler_running(void);
 
-/* Around a fork: no thread of ours is there, and nothing is forgotten. Why it cannot go on. */
-void stack_sampler_pause(void);
+/* Around a fork: no thread of ours is there, and nothing is forgotten. The native id of the one that was
+   last, which the kernel may list for a moment; 0 if there was none. Why it cannot go on. */
+uint64_t stack_sampler_pause(void);
 const char *stack_sampler_resume(void);
 
-/* A copy of what was counted up to now. */
+/* A copy of what was counted up to now. With the GIL held, which is given away while a look is under way. */
 bool stack_sampler_copy(struct stack_snapshot *snapshot);
 
 /* The frames of the calling thread, leaf first, at most `limit`, read as those of others are: to see
@@ -33,6 +34,7 @@ struct stack_cost {
     uint64_t cpu;    /* ns that the sampling thread has burned */
     uint64_t period; /* ns between two looks, on average, of late */
     bool slowed;     /* they would cost more than max_cpu otherwise */
+    uint64_t bytes;  /* what is kept of the threads */
 };
 
 struct stack_cost stack_sampler_cost(void);

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import os
 import socket
 import threading
 import time
@@ -15,9 +14,12 @@ from starlette.responses import RedirectResponse
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
+from pyprof_agent import forks
 from pyprof_agent.errors import ServeError
 from pyprof_agent.http.mounting import PREFIX, OnlyFgprof
 from pyprof_agent.http.tls import Certificates
+from pyprof_agent.own_process import SERVER_THREAD, forget
+from pyprof_agent.pauses import pause
 
 FGPROF = "/debug/fgprof"
 START_SECONDS = 10.0
@@ -65,7 +67,7 @@ class Server:
         self._thread = threading.Thread(
             target=self._server.run,
             kwargs={"sockets": [self._socket]},
-            name="pyprof-agent-server",
+            name=SERVER_THREAD,
             daemon=True,
         )
         self._thread.start()
@@ -73,7 +75,7 @@ class Server:
         while not self._server.started and self._thread.is_alive():
             if time.monotonic() > deadline:
                 break
-            time.sleep(0.005)
+            pause(0.005)
         if not self._server.started:
             self.stop()
             raise ServeError(f"the server on {self.url} did not start; its log says why")
@@ -89,6 +91,7 @@ class Server:
         _servers.discard(self)
 
     def _close_in_child(self) -> None:
+        forget(self._thread)
         self._socket.close()
 
 
@@ -128,8 +131,7 @@ def _install_hooks() -> None:
     if not _hooks_installed:
         _hooks_installed = True
         atexit.register(_stop_all)
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=_close_all_in_child)
+        forks.in_child(_close_all_in_child)
 
 
 def _stop_all() -> None:

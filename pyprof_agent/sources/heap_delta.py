@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
 from typing import Protocol
 
+from pyprof_agent import forks
 from pyprof_agent.profile import Profile, Sample
 
 
@@ -30,7 +30,7 @@ class HeapDelta:
         self._heap = heap
         self._before: tuple[int, Profile] | None = None  # with the engine's generation
         # Re-entrant: a signal handler may ask for a profile in the middle of one.
-        self._lock = threading.RLock()
+        self._lock = forks.lock_of(self)
 
     def snapshot(self) -> Profile:
         """The profile since the last one. Raises what the engine's `snapshot` does."""
@@ -43,14 +43,6 @@ class HeapDelta:
         # No duration: what is in use is of this moment, and readers take a profile that has one
         # for a difference in every column.
         return replace(self._heap.window(now, before[1]), duration_nanos=0)
-
-    def before_fork(self) -> None:
-        """Nothing to do: the child has a lock of its own."""
-
-    def after_fork(self, *, child: bool) -> None:
-        """Go on; who held the lock is not in the child."""
-        if child:
-            self._lock = threading.RLock()
 
 
 def _allocations(profile: Profile) -> Profile:

@@ -86,7 +86,7 @@ class NativeHeap(SharingEngine):
     @property
     def generation(self) -> int:
         """Another number once the counters have begun anew."""
-        return self._begun
+        return self._begun + core.heap_stats()["run"]
 
     def _launch(self) -> None:
         core.heap_stop()  # one that a signal handler in the middle of a start has left
@@ -125,7 +125,7 @@ class NativeHeap(SharingEngine):
             _sampler.resets += core.heap_repair()
             time_nanos = self._now()
             _sampler.epoch += core.heap_compact()
-            known = self._names.known(_sampler.epoch)
+            known = self._names.known(_sampler.epoch + core.heap_stats()["run"])
             try:
                 snapshot, nodes, rows, taken = core.heap_snapshot(known, moment)
             except LookupError as error:
@@ -181,14 +181,16 @@ class NativeHeap(SharingEngine):
         `resets`: times that other code had removed the hooks
         `sample_bytes`: the mean number of bytes between two samples
         """
+        stats = core.heap_stats()
+        del stats["run"]
         return {
-            **core.heap_stats(),
+            **stats,
             "resets": _sampler.resets,
             "sample_bytes": _sampler.settings.get("heap_sample_bytes", 0),
         }
 
     def before_fork(self) -> None:
-        """Nothing to do: the sampler looks after itself."""
+        """Nothing to do: the sampler looks after itself, here and in `after_fork`."""
 
     def after_fork(self, *, child: bool) -> None:
         """Nothing to do: the child keeps what was alive."""

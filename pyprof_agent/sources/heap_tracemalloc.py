@@ -5,13 +5,13 @@ Exact for what is alive, and slow: 2 to 90 times slower code that allocates much
 
 from __future__ import annotations
 
-import threading
 import time
 import tracemalloc
 from collections.abc import Callable
 from operator import itemgetter
 from pathlib import Path
 
+from pyprof_agent import forks
 from pyprof_agent.errors import CaptureError, NotRunningError
 from pyprof_agent.profile import Frame, Profile, ValueType
 from pyprof_agent.sources import heap_rows, tracing
@@ -65,7 +65,7 @@ class TracemallocHeap:
         self._now = now
         # Guards all below. Re-entrant: a signal handler or a finalizer may ask for a profile in
         # the middle of one.
-        self._lock = threading.RLock()
+        self._lock = forks.lock_of(self)
         self._started = False
         self._tracing = 0
         self._rows = HeapRows()
@@ -153,9 +153,7 @@ class TracemallocHeap:
         """Nothing to do: tracemalloc looks after itself."""
 
     def after_fork(self, *, child: bool) -> None:
-        """The child keeps what was alive; the lock may belong to a thread it does not have."""
-        if child:
-            self._lock = threading.RLock()
+        """Nothing to do: the child keeps what was alive."""
 
     def _collect(self) -> dict[_Stack, tuple[int, int]]:
         # The raw traces: going through the public Trace objects takes ten times as long.

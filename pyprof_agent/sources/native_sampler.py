@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from pyprof_agent import forks
 from pyprof_agent._native import unusable as extension_unusable
 from pyprof_agent.batches import batches
 from pyprof_agent.errors import ConfigError
@@ -62,12 +62,16 @@ class SharedSampler:
         self.epoch = 0
         """Grows when stacks and frames get other numbers."""
         self.users = 0
-        self.renew_lock()
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self.renew_lock)
+        self.inherited = False
+        """Whether this is a forked child that has not started it anew."""
+        self._renew_lock()
+        forks.in_child(self._inherit)
 
-    def renew_lock(self) -> None:
-        """For a forked child: who held the lock is not in this process."""
+    def _inherit(self) -> None:
+        self._renew_lock()  # who held it is not in this process
+        self.inherited = True
+
+    def _renew_lock(self) -> None:
         # Guards everything here, and every call into the sampler. Re-entrant: a signal handler or a
         # finalizer may ask for a profile in the middle of one.
         self.lock = threading.RLock()

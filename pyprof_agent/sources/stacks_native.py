@@ -5,7 +5,6 @@ There is one in the process. Agents that want the same of it share it.
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,6 +12,7 @@ from pyprof_agent._native import reads_stacks_right
 from pyprof_agent._native import unusable as extension_unusable
 from pyprof_agent.batches import batches
 from pyprof_agent.errors import CaptureError, NotRunningError
+from pyprof_agent.hidden_thread import wait_for_the_kernel
 from pyprof_agent.profile import Label, Profile, Sample, ValueType, merge
 from pyprof_agent.sources.naming import FrameNames
 from pyprof_agent.sources.native_sampler import (
@@ -67,7 +67,6 @@ class _Taken(NamedTuple):
 
 _sampler = SharedSampler("stack")
 _labels: dict[int, _Labels] = {}  # of threads by their numbers; with the sampler's lock held
-_process = 0  # which the sampler runs in
 
 
 def unusable() -> str:
@@ -161,7 +160,7 @@ class NativeStacks(SharingEngine):
 
     def before_fork(self) -> None:
         """Take the sampling thread away: from 3.12 on, fork warns of any other thread."""
-        core.stack_pause()
+        wait_for_the_kernel(core.stack_pause())
 
     def after_fork(self, *, child: bool) -> None:
         """Go on where it was; the child starts from zero, with its own clocks.
@@ -170,27 +169,26 @@ class NativeStacks(SharingEngine):
         """
         if not child:
             core.stack_resume()
-        elif _process != os.getpid():
-            _sampler.renew_lock()
+        elif _sampler.inherited and _sampler.users:
             with _sampler.lock:
-                self._launch()
                 _sampler.epoch += 1
+                self._launch()
 
     def _launch(self) -> None:
-        global _process
         settings = _sampler.settings
         core.stack_stop()  # one that a signal handler in the middle of a start has left
         _labels.clear()
         _labels.update({core.THREAD_YOUNG: _YOUNG_LABELS, core.THREAD_OTHERS: _OTHER_LABELS})
-        _process = os.getpid()
         core.stack_start(
             settings["stack_hz"],
             settings["stack_max_cpu"],
             int(settings["max_frames"]),
             int(settings["look_back"]),
         )
+        _sampler.inherited = False
 
     def _halt(self) -> None:
+        wait_for_the_kernel(core.stack_pause())
         core.stack_stop()
 
     def _profile(self, moment: int) -> Profile:

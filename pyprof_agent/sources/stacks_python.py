@@ -16,9 +16,12 @@ from dataclasses import dataclass, field
 from functools import cache
 from types import FrameType
 
+from pyprof_agent import forks
 from pyprof_agent.errors import NotRunningError
-from pyprof_agent.own_process import SAMPLER_THREAD, has_ended_but_for_us
-from pyprof_agent.profile import Frame, Label, Profile, Sample, ValueType
+from pyprof_agent.hidden_thread import wait_for_the_kernel
+from pyprof_agent.own_process import SAMPLER_THREAD, forget, has_ended_but_for_us
+from pyprof_agent.pauses import pause
+from pyprof_agent.profile import Label, Profile, Sample, ValueType
 from pyprof_agent.sources.naming import FrameNames
 from pyprof_agent.sources.stack_counters import (
     COUNTERS,
@@ -54,12 +57,9 @@ HALT_SECONDS = 1.0
 """How long a stop, and a fork, wait for the sampling thread to end."""
 
 _OTHER_LABELS = (Label("thread", "<other threads>"),)
-_NATIVE_LABELS = (Label("thread", NATIVE_THREADS.function),)
-_SAMPLER_LABELS = (Label("thread", SAMPLER_THREAD),)
-_CLOCK_FRAMES: dict[tuple[Label, ...], Frame] = {
-    _NATIVE_LABELS: NATIVE_THREADS,
-    _SAMPLER_LABELS: SAMPLER,
-}
+_NATIVE_LABELS: tuple[Label, ...] = (Label("thread", NATIVE_THREADS.function),)
+_SAMPLER_LABELS: tuple[Label, ...] = (Label("thread", SAMPLER_THREAD),)
+_CLOCK_FRAMES = {_NATIVE_LABELS: NATIVE_THREADS, _SAMPLER_LABELS: SAMPLER}
 
 _LOG = logging.getLogger("pyprof_agent")
 
@@ -98,7 +98,7 @@ class PythonStacks:
         self._hz = hz
         # Guards the counters, that is all that _reset sets. Re-entrant, as a signal handler or a
         # finalizer may ask for a profile in the middle of one.
-        self._lock = threading.RLock()
+        self._lock = forks.lock_of(self)
         self._running = False
         self._thread: threading.Thread | None = None
         self._wake = threading.Lock()
@@ -192,7 +192,8 @@ class PythonStacks:
     def after_fork(self, *, child: bool) -> None:
         """Go on where it was; the child starts from zero, with its own clocks."""
         if child:
-            self._lock = threading.RLock()  # who held it is not in this process
+            forget(self._thread)
+            self._thread = None
             self._reset()
         if self._running:
             try:
@@ -209,9 +210,7 @@ class PythonStacks:
         # forks in the middle of its set().
         self._wake = threading.Lock()
         self._wake.acquire()
-        thread = threading.Thread(
-            target=self._run, args=(self._wake,), name=SAMPLER_THREAD, daemon=True
-        )
+        thread = threading.Thread(None, self._run, SAMPLER_THREAD, (self._wake,), daemon=True)
         thread.start()
         self._thread = thread
 
@@ -223,6 +222,7 @@ class PythonStacks:
         # handler stops the agent or forks. It ends when that is done.
         if thread is not None and thread is not threading.current_thread():
             thread.join(HALT_SECONDS)
+            wait_for_the_kernel(thread.native_id)
 
     def _run(self, wake: threading.Lock) -> None:
         dice = random.Random()  # the program's own generator is not ours to advance
@@ -245,7 +245,7 @@ class PythonStacks:
     def _tick(self) -> None:
         awake = self._look()
         if awake:
-            time.sleep(PROBE_SECONDS)
+            pause(PROBE_SECONDS)
             with self._lock:
                 clocks = self._survey(sys._current_frames())
                 for ident, clock, row in awake:
@@ -312,9 +312,8 @@ class PythonStacks:
     def _labels(self, name: str, native_id: int | None) -> _Labels:
         if name == SAMPLER_THREAD:
             return _SAMPLER_LABELS
-        labels: _Labels = (Label("thread", name),)
-        if native_id is not None:
-            labels = (*labels, Label("thread_id", native_id))
+        ids = () if native_id is None else (Label("thread_id", native_id),)
+        labels: _Labels = (Label("thread", name), *ids)
         if labels not in self._labelled:
             if len(self._labelled) >= MAX_LABELLED_THREADS:
                 return _OTHER_LABELS

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import tracemalloc
+
+from pyprof_agent import forks
 
 _LOG = logging.getLogger("pyprof_agent")
 
@@ -59,5 +60,4 @@ def _new_lock() -> None:
     _lock = threading.RLock()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_new_lock)  # who held it is not in the child
+forks.in_child(_new_lock)  # who held it is not there

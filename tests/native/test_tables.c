@@ -3,7 +3,10 @@
 
 #include "live_set.h"
 #include "look_back.h"
+#include "number_index.h"
 #include "stack_table.h"
+
+#include "check.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,15 +20,6 @@ below(uint32_t limit)
     state = state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
     return (uint32_t)(state >> 33) % limit;
 }
-
-/* Not assert(), which a build may leave out. */
-#define CHECK(condition)                                                               \
-    do {                                                                               \
-        if (!(condition)) {                                                            \
-            printf("%s:%d: %s\n", __FILE__, __LINE__, #condition);                     \
-            exit(1);                                                                   \
-        }                                                                              \
-    } while (0)
 
 /* Addresses as malloc's: near each other, so that they collide; and any. */
 #define ADDRESSES 6000u
@@ -197,6 +191,41 @@ test_look_back(uint32_t limit)
     CHECK(look_back_bytes(&history) == 0);
 }
 
+/* Few numbers and many positions of each, so that runs are long and grow while they are filled. */
+#define POSITIONS 5000u
+
+static void
+test_number_index(uint32_t numbers)
+{
+    static uint64_t model[POSITIONS];
+    struct number_index index = {0};
+    size_t cursor = 0;
+    CHECK(number_index_next(&index, 1, &cursor) == NUMBER_INDEX_NONE);
+    for (int round = 0; round < 3; round++) {
+        uint32_t put = POSITIONS >> round;
+        for (uint32_t i = 0; i < put; i++) {
+            model[i] = below(numbers) * UINT64_C(0x100000001);
+            CHECK(number_index_put(&index, model[i], i));
+        }
+        for (uint32_t number = 0; number < numbers; number++) {
+            uint64_t wanted = number * UINT64_C(0x100000001);
+            cursor = 0;
+            for (uint32_t i = 0; i < put; i++) {
+                if (model[i] == wanted) {
+                    CHECK(number_index_next(&index, wanted, &cursor) == i);
+                }
+            }
+            CHECK(number_index_next(&index, wanted, &cursor) == NUMBER_INDEX_NONE);
+        }
+        CHECK(number_index_bytes(&index) >= POSITIONS * 16);
+        number_index_clear(&index);
+        cursor = 0;
+        CHECK(number_index_next(&index, model[0], &cursor) == NUMBER_INDEX_NONE);
+    }
+    number_index_free(&index);
+    CHECK(number_index_bytes(&index) == 0);
+}
+
 int
 main(int count, char **arguments)
 {
@@ -207,6 +236,8 @@ main(int count, char **arguments)
     test_stack_table();
     test_look_back(100);
     test_look_back(1u << 16);
+    test_number_index(7);
+    test_number_index(4000);
     puts("done");
     return 0;
 }

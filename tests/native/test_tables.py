@@ -21,6 +21,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
         native / "live_set.c",
         native / "stack_table.c",
         native / "look_back.c",
+        native / "number_index.c",
         flags=[f"-I{native}", "-Wall", "-Wextra", "-Werror", "-Wshadow", "-Wconversion"],
     )
 
@@ -33,6 +34,21 @@ def test_the_table_of_code_objects_takes_nothing_for_one_that_is_none(tmp_path: 
         native / "code_table.c",
         native / "guarded.c",
         flags=[f"-I{native}", "-isystem", sysconfig.get_path("include"), "-Wall", "-Wextra"],
+    )
+    result = subprocess.run([program], capture_output=True, text=True, timeout=60, check=False)
+    assert (result.stdout, result.stderr) == ("done\n", "")
+
+
+def test_the_book_of_the_heap_goes_on_in_a_child_that_was_forked_in_a_change(
+    tmp_path: Path,
+) -> None:
+    native = ROOT / "pyprof_agent" / "_native"
+    tables = [native / f"{name}.c" for name in ("live_set", "stack_table", "look_back")]
+    program = compile_c(
+        tmp_path / "fork_lock",
+        Path(__file__).with_name("test_fork_lock.c"),
+        *tables,
+        flags=[f"-I{native}", "-isystem", sysconfig.get_path("include")],
     )
     result = subprocess.run([program], capture_output=True, text=True, timeout=60, check=False)
     assert (result.stdout, result.stderr) == ("done\n", "")

@@ -25,6 +25,7 @@ ROUNDS = 1000
 
 PRELUDE = f"""
 import gc, os, sys, threading, time, traceback, warnings
+from functools import partial
 import pyprof_agent
 
 warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside other threads
@@ -103,6 +104,75 @@ for _ in range(ROUNDS):
     in_child(work)
 assert held() == before, (held(), before)
 assert agent.capture("cpu").total("cpu") > 0
+over.set()
+pyprof_agent.stop()
+print("done")
+""")
+
+
+def test_forks_with_handlers_of_others_in_every_order() -> None:
+    rounds("""
+import ctypes, zlib
+
+over = threading.Event()
+ran = []
+HANDLER = ctypes.CFUNCTYPE(None)
+
+def handle():
+    ran.append([bytes(600) for _ in range(100)])
+
+handler = HANDLER(handle)
+libc = ctypes.CDLL(None)
+
+def register():
+    for phase in range(3):
+        handlers = [handler if phase == each else HANDLER() for each in range(3)]
+        assert libc.__register_atfork(*handlers, None) == 0
+    os.register_at_fork(before=handle, after_in_parent=handle, after_in_child=handle)
+
+def compress():  # allocates without the GIL
+    while not over.is_set():
+        zlib.compress(bytes(100_000))
+
+register()
+agent = pyprof_agent.start(**OPTIONS, heap_sample_bytes=4096)
+register()
+for work in (partial(turn, over), partial(turn, over), compress):
+    threading.Thread(target=work, daemon=True).start()
+before = held()
+
+def work():
+    assert agent.capture("wall").duration_nanos > 0
+    assert agent.capture("heap").samples
+
+for _ in range(ROUNDS):
+    ran.clear()
+    in_child(work)
+    assert len(ran) == 8, len(ran)
+assert held() == before, (held(), before)
+over.set()
+pyprof_agent.stop()
+print("done")
+""")
+
+
+def test_forks_by_c_code() -> None:
+    rounds("""
+import ctypes
+
+agent = pyprof_agent.start(**OPTIONS, heap_sample_bytes=4096)
+os.fork = ctypes.PyDLL(None).fork
+over = threading.Event()
+for _ in range(2):  # who ask for the GIL
+    threading.Thread(target=turn, args=(over,), daemon=True).start()
+
+def work():
+    assert agent.capture("wall").duration_nanos > 0
+    assert agent.capture("heap").samples
+    assert agent.capture("goroutine").samples
+
+for _ in range(ROUNDS):
+    in_child(work)
 over.set()
 pyprof_agent.stop()
 print("done")

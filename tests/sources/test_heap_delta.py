@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 
-from pyprof_agent.profile import Frame, Profile, Sample, ValueType
+from pyprof_agent.profile import Frame, Profile, Sample
 from pyprof_agent.sources import heap_rows
 from pyprof_agent.sources.heap_delta import HeapDelta
 from tests.support import LEAF, heap_profile
@@ -82,26 +82,6 @@ def test_nothing_is_in_two_answers_however_many_ask_at_once() -> None:
     answers.append(delta.snapshot().total("alloc_objects"))
     assert sum(answers) == 500
     assert min(answers) >= 0
-
-
-def test_a_forked_child_does_not_wait_for_who_held_the_lock() -> None:
-    delta = HeapDelta(Heap())
-    held = threading.Event()
-    done = threading.Event()
-
-    def hold() -> None:
-        with delta._lock:
-            held.set()
-            done.wait(10)
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    held.wait(10)
-    delta.before_fork()
-    delta.after_fork(child=True)
-    assert delta.snapshot().sample_types[0] == ValueType("alloc_objects", "count")
-    done.set()
-    thread.join()
 
 
 def test_the_engine_decides_what_a_window_is() -> None:

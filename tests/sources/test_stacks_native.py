@@ -490,3 +490,36 @@ def test_ten_overlapping_captures_are_as_right_as_a_lone_one() -> None:
         # Four standard errors, and a turn that a window has more of one than of the other.
         turn = longest * 1e9 / sum(values[1] for values in of_both)
         assert abs(share - truth) < 4 * (truth * (1 - truth) / samples) ** 0.5 + turn
+
+
+# Each thread that begins has the list of all threads read anew.
+CHURN = """
+import sys, threading, time
+import pyprof_agent
+
+threading.stack_size(65536)
+over = threading.Event()
+for _ in range(int(sys.argv[1])):
+    threading.Thread(target=over.wait, daemon=True).start()
+agent = pyprof_agent.start(heap=False, stack_max_cpu=0.5, leak_window=0)
+
+def looks():
+    stats = agent.stats()["stacks"]
+    return stats["ticks"], stats["cpu_seconds"]
+
+ticks, cpu = looks()
+while looks()[0] < ticks + 30:
+    thread = threading.Thread(target=time.time)
+    thread.start()
+    thread.join()
+    time.sleep(0.001)
+end = looks()
+print((end[1] - cpu) / (end[0] - ticks))
+over.set()
+"""
+
+
+@repeated
+def test_the_cost_of_a_look_grows_as_the_threads_do() -> None:
+    few, many = (float(run_python(CHURN, str(threads)).stdout) for threads in (200, 1600))
+    assert many / few < 8 * 2.5  # a list searched for each thread would make it 64

@@ -1,0 +1,115 @@
+#include "frames.h" /* first, as Python.h sets what the system's headers show */
+
+#include "forked_child.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <time.h>
+
+#define NS_PER_SECOND 1000000000
+#define HOOKS_NS NS_PER_SECOND /* how long CPython's hooks have, and then between two calls */
+
+static PyObject *to_call; /* a reference; set and called with the GIL held */
+static uint64_t survivor;
+static _Atomic int64_t untold_since; /* monotonic ns; 0: CPython knows of this process */
+
+static int64_t
+monotonic(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * NS_PER_SECOND + now.tv_nsec;
+}
+
+/* Nobody else runs yet, so no lock is needed; lists of CPython's that a thread was about to change can be
+   followed all the same. A thread that is made later may get the id of one that is not there. */
+static void
+forget_others(void)
+{
+    const PyThreadState *own = frames_holder();
+    if (own != NULL && own->thread_id != survivor) {
+        own = NULL; /* on 3.11: another thread held the GIL */
+    }
+    PyInterpreterState *interpreter = PyInterpreterState_Head();
+    for (; interpreter != NULL; interpreter = PyInterpreterState_Next(interpreter)) {
+        PyThreadState *state = PyInterpreterState_ThreadHead(interpreter);
+        for (; state != NULL; state = PyThreadState_Next(state)) {
+            if (state->thread_id != survivor) {
+                frames_forget(state);
+            }
+        }
+        frames_renew_gil(interpreter, own);
+    }
+    frames_forget_waiting();
+}
+
+static void
+in_child(void)
+{
+    survivor = (uint64_t)pthread_self();
+    forget_others();
+    atomic_store(&untold_since, monotonic());
+}
+
+bool
+forked_child_follow(PyObject *go_on)
+{
+    static bool follows_forks = false;
+    if (!follows_forks) {
+        if (pthread_atfork(NULL, NULL, in_child) != 0) {
+            return false;
+        }
+        follows_forks = true;
+    }
+    Py_INCREF(go_on);
+    Py_XSETREF(to_call, go_on);
+    return true;
+}
+
+bool
+forked_child_untold(void)
+{
+    return atomic_load(&untold_since) != 0;
+}
+
+bool
+forked_child_told(void)
+{
+    return atomic_exchange(&untold_since, 0) != 0;
+}
+
+/* Called by the interpreter, between two bytecodes of the main thread. */
+static int
+call(void *Py_UNUSED(context))
+{
+    if (forked_child_untold()) {
+        PyObject *result = PyObject_CallNoArgs(to_call);
+        if (result == NULL) {
+            PyErr_WriteUnraisable(to_call);
+        }
+        Py_XDECREF(result);
+    }
+    return 0;
+}
+
+void
+forked_child_remind(void)
+{
+    int64_t since = atomic_load_explicit(&untold_since, memory_order_relaxed);
+    if (since == 0) {
+        return;
+    }
+    int64_t now = monotonic();
+    if (now - since >= HOOKS_NS) {
+        atomic_store(&untold_since, now);
+        /* A full queue is tried again. CPython's lock of it is held for some instructions by who
+           queues a call, which hardly anybody does without the GIL, as at the moment of a fork. */
+        Py_AddPendingCall(call, NULL);
+    }
+}
+
+uint64_t
+forked_child_thread(void)
+{
+    return survivor;
+}

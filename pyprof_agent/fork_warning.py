@@ -1,0 +1,40 @@
+"""CPython's warning of a fork beside other threads, where the only others are ours.
+
+CPython from 3.12 on warns of it: of locks that they may have held. It counts the threads when the
+fork is over, on 3.12 before and later after the hooks of the parent. Ours are away for the fork,
+but on a busy machine the kernel may list them for a while, and then they are there again.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import warnings
+from typing import Any
+
+from pyprof_agent.own_process import is_single_threaded_but_for_us
+
+_IGNORE = (
+    "ignore",
+    re.compile(r"This process \(pid=\d+\) is multi-threaded, use of \w+\(\) may lead to deadlocks"),
+    DeprecationWarning,
+    None,
+    0,
+)
+"""As `warnings.filterwarnings` makes them, which would have Python show old warnings again."""
+
+
+def keep_away(running: bool) -> None:
+    """To be called before each fork, when threads of ours have ended, and in the parent after it,
+    before they go on: the program may have made threads of its own meanwhile, and of these it is
+    warned.
+
+    running: whether any of ours go on
+    """
+    if sys.version_info < (3, 12):
+        return
+    filters: Any = getattr(warnings, "_get_filters", lambda: warnings.filters)()
+    others = [each for each in filters if each is not _IGNORE]
+    wished = [_IGNORE] if running and is_single_threaded_but_for_us() else []
+    if wished != filters[: len(filters) - len(others)]:
+        filters[:] = wished + others
