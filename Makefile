@@ -11,6 +11,7 @@
 #              sanitizers; or for longer: make fuzz FUZZ="--inputs 10000000 --seconds 3600"
 # make fuzz-record
 #              record the memory of threads anew for it, on this Python
+# make others  the agent in uWSGI, Celery and grpcio, which it installs: they fork in ways of their own
 # make check   ruff, mypy --strict, the architecture test
 # make sanitize
 #              the tests of the C code under the sanitizers of GCC, in build/sanitize
@@ -27,7 +28,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test soak soak-stacks fuzz fuzz-record check sanitize bench matrix cpython-tests proto clean
+.PHONY: setup demo test soak soak-stacks fuzz fuzz-record others check sanitize bench matrix cpython-tests proto clean
 
 setup: .venv/.ready
 
@@ -58,6 +59,10 @@ fuzz: setup
 
 fuzz-record: setup
 	@$(BIN)/python -m tests.fuzz.record
+
+others: setup
+	@$(BIN)/pip install --quiet --disable-pip-version-check --requirement tests/others/requirements.txt
+	@$(BIN)/python -m pytest -o addopts= tests/others
 
 check: setup
 	@$(BIN)/ruff check .

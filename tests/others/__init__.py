@@ -1,0 +1,1 @@
+"""Programs of others that fork in ways of their own, with the agent in them: `make others`."""
