@@ -7,11 +7,13 @@ but on a busy machine the kernel may list them for a while, and then they are th
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 import warnings
 from typing import Any
 
+from pyprof_agent.hidden_thread import green_threads
 from pyprof_agent.own_process import is_single_threaded_but_for_us
 
 _IGNORE = (
@@ -31,10 +33,13 @@ def keep_away(running: bool) -> None:
 
     running: whether any of ours go on
     """
-    if sys.version_info < (3, 12):
+    if sys.version_info < (3, 12) or green_threads():
         return
+    wished = running and is_single_threaded_but_for_us()
     filters: Any = getattr(warnings, "_get_filters", lambda: warnings.filters)()
-    others = [each for each in filters if each is not _IGNORE]
-    wished = [_IGNORE] if running and is_single_threaded_but_for_us() else []
-    if wished != filters[: len(filters) - len(others)]:
-        filters[:] = wished + others
+    if wished and filters and filters[0] is _IGNORE:
+        return
+    with contextlib.suppress(ValueError):  # other threads change the list too
+        filters.remove(_IGNORE)
+    if wished:
+        filters.insert(0, _IGNORE)

@@ -149,6 +149,8 @@ def _go_on_untold() -> None:
             "the agent needs its extension, or to be started in the child alone"
         )
         _followed.clear()
+    # As threading does where it is told of a fork: a thread that is not there may have held it.
+    threading._active_limbo_lock = threading.RLock()  # type: ignore[attr-defined]
     _go_on_in_child(())
 
 
@@ -164,6 +166,8 @@ def forget(agent: Agent) -> None:
 
 def _before_fork() -> None:
     notice()
+    if not extension_unusable():
+        core.announce_fork(True)
     fork = _Fork(time.monotonic())
     _forking.setdefault(threading.get_ident(), []).append(fork)
     # Nothing is held until the fork is over: hooks of the program's that run after this one may
@@ -182,6 +186,8 @@ def _before_fork() -> None:
 
 
 def _after_fork_in_parent() -> None:
+    if not extension_unusable():
+        core.announce_fork(False)
     thread = threading.get_ident()
     forks = _forking.pop(thread, [])
     agents = forks.pop().agents if forks else ()
@@ -211,10 +217,10 @@ def _go_on_in_child(agents: tuple[Agent, ...]) -> None:
     _life = threading.RLock()
     _forking.clear()
     survivor = 0 if extension_unusable() else core.fork_survivor()
-    forget_in_child(survivor or threading.get_ident())
-    for owner in list(_lock_owners):
-        owner._lock = threading.RLock()
     try:
+        for owner in list(_lock_owners):
+            owner._lock = threading.RLock()
+        forget_in_child(survivor or threading.get_ident())
         for renew in _in_child:
             with _unharmed():
                 renew()
@@ -248,6 +254,8 @@ def _unharmed() -> Iterator[None]:
 
 
 def _stop_all() -> None:
+    if _forked_untold():
+        return  # nothing runs here, and nothing is to be started now
     for agent in tuple(_followed):
         agent.stop()
 

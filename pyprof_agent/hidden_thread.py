@@ -64,9 +64,17 @@ class HiddenThread:
             self._over.release()
 
 
+def green_threads() -> str | None:
+    """The module that replaced Python's threads, such as `gevent.thread`; None for real ones."""
+    module: str = threading.get_ident.__module__
+    return None if module == "_thread" else module
+
+
 def wait_for_the_kernel(native_id: int | None) -> None:
     """Wait for a moment until a thread that is at its end is gone: CPython asks the kernel whether
     a process that forks has others. On a busy machine it may take longer; see `ending`."""
+    if green_threads():
+        return  # it was none; and between a fork and its end gevent's event loop must not run
     for _ in range(MOMENTS):
         if not native_id or not _is_there(native_id):
             return

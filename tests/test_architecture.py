@@ -57,7 +57,7 @@ IMPORTS: dict[str, set[str]] = {
     },
     "formats": {"batches", "profile", "errors"},
     "forks": {"_native", "fork_warning", "hidden_thread", "pauses"},
-    "fork_warning": {"own_process"},
+    "fork_warning": {"hidden_thread", "own_process"},
     "worker": {"errors", "hidden_thread", "own_process"},
     "hidden_thread": {"pauses"},
     "own_process": {"hidden_thread", "pauses"},

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+import sysconfig
+from pathlib import Path
 
 import pytest
 
 from pyprof_agent._native import unusable as extension_unusable
 from pyprof_agent.sources import heap_native, stacks_native
-from tests.support import run_python
+from tests.support import ROOT, compile_c, run_python
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
 
@@ -327,7 +329,7 @@ BY_C = """
 import ctypes, os, sys, threading, time
 import pyprof_agent
 
-agent = pyprof_agent.start(stack_engine=sys.argv[1], leak_window=60)
+agent = pyprof_agent.start(stack_engine=sys.argv[1], leak_window=60, heap_sample_bytes=4096)
 libc = ctypes.PyDLL(None)
 if sys.argv[2] == "told":  # before any bytecode runs in the child
     hooks = [libc.PyOS_BeforeFork, libc.PyOS_AfterFork_Parent, libc.PyOS_AfterFork_Child]
@@ -350,7 +352,10 @@ if child == 0:
             sample.stack[0].function.endswith(".only_in_the_child")
             for sample in window.end().samples
         )
-    assert found and agent.running and agent.capture("heap").samples and agent.leaks()
+    assert found
+    assert agent.running
+    assert agent.capture("heap").samples
+    agent.leaks()
     os._exit(0)
 end = time.monotonic() + 40
 while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0):
@@ -504,6 +509,45 @@ os._exit(0)
 @pytest.mark.parametrize("gil", ["given away", "kept"])
 def test_such_a_child_does_not_wait_for_threads_that_it_does_not_have(gil: str) -> None:
     assert run_python(BY_C_BESIDE_BUSY_THREADS, gil).stdout == "done\n"
+
+
+# A state has the id of the thread that made it, which is not always the one that runs in it.
+FOREIGN_STATE = """
+import ctypes, os, sys, warnings
+import pyprof_agent
+
+warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside other threads
+agent = pyprof_agent.start()
+results = []
+
+def work():
+    frame = sys._getframe()
+    child = os.fork() if sys.argv[2] == "told" else ctypes.PyDLL(None).fork()
+    if child == 0:
+        names = {}
+        exec("here = sorted(locals())", names)
+        assert sys._getframe() is frame
+        assert agent.capture("wall") is not None
+        os._exit(7)
+    results.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+ctypes.PyDLL(sys.argv[1]).run_in_foreign_thread(b"import __main__; __main__.work()")
+assert results == [7], results
+print("done")
+"""
+
+
+@pytest.mark.skipif(bool(extension_unusable()), reason="needs the extension, and a compiler")
+@pytest.mark.parametrize("told", ["told", "never told"])
+def test_a_thread_in_a_state_that_another_one_has_made_can_fork(told: str, tmp_path: Path) -> None:
+    if told == "never told" and sys.version_info < (3, 12):
+        pytest.skip("3.11 has one state that holds the GIL for all threads, and none says whose")
+    library = compile_c(
+        tmp_path / "foreign.so",
+        ROOT / "tests" / "native" / "foreign_thread.c",
+        flags=["-shared", "-fPIC", "-isystem", sysconfig.get_path("include")],
+    )
+    assert run_python(FOREIGN_STATE, str(library), told).stdout == "done\n"
 
 
 # Without the extension the stacks cannot be read there: up to 3.12 that crashes.

@@ -9,6 +9,9 @@
 #define NS_PER_SECOND 1000000000
 #define HOOKS_NS NS_PER_SECOND /* how long CPython's hooks have, and then between two calls */
 
+/* Whether CPython is forking in this thread: how often, as a signal handler may fork in the middle. */
+static _Thread_local unsigned announced;
+
 static PyObject *to_call; /* a reference; set and called with the GIL held */
 static uint64_t survivor;
 static _Atomic int64_t untold_since; /* monotonic ns; 0: CPython knows of this process */
@@ -26,15 +29,12 @@ monotonic(void)
 static void
 forget_others(void)
 {
-    const PyThreadState *own = frames_holder();
-    if (own != NULL && own->thread_id != survivor) {
-        own = NULL; /* on 3.11: another thread held the GIL */
-    }
+    const PyThreadState *own = frames_survivor(survivor);
     PyInterpreterState *interpreter = PyInterpreterState_Head();
     for (; interpreter != NULL; interpreter = PyInterpreterState_Next(interpreter)) {
         PyThreadState *state = PyInterpreterState_ThreadHead(interpreter);
         for (; state != NULL; state = PyThreadState_Next(state)) {
-            if (state->thread_id != survivor) {
+            if (state != own && state->thread_id != survivor) {
                 frames_forget(state);
             }
         }
@@ -47,7 +47,9 @@ static void
 in_child(void)
 {
     survivor = (uint64_t)pthread_self();
-    forget_others();
+    if (announced == 0) { /* else CPython sees to it */
+        forget_others();
+    }
     atomic_store(&untold_since, monotonic());
 }
 
@@ -66,6 +68,17 @@ forked_child_follow(PyObject *go_on)
     return true;
 }
 
+void
+forked_child_announce(bool begins)
+{
+    if (begins) {
+        announced++;
+    }
+    else if (announced > 0) {
+        announced--;
+    }
+}
+
 bool
 forked_child_untold(void)
 {
@@ -75,6 +88,7 @@ forked_child_untold(void)
 bool
 forked_child_told(void)
 {
+    announced = 0; /* forks around this one do not go on here */
     return atomic_exchange(&untold_since, 0) != 0;
 }
 
@@ -85,6 +99,9 @@ call(void *Py_UNUSED(context))
     if (forked_child_untold()) {
         PyObject *result = PyObject_CallNoArgs(to_call);
         if (result == NULL) {
+            if (!PyErr_ExceptionMatches(PyExc_Exception)) {
+                return -1; /* a signal handler's, such as SystemExit: raised where it would have been */
+            }
             PyErr_WriteUnraisable(to_call);
         }
         Py_XDECREF(result);
@@ -96,8 +113,8 @@ void
 forked_child_remind(void)
 {
     int64_t since = atomic_load_explicit(&untold_since, memory_order_relaxed);
-    if (since == 0) {
-        return;
+    if (since == 0 || announced > 0) {
+        return; /* CPython's hooks come, however long it takes */
     }
     int64_t now = monotonic();
     if (now - since >= HOOKS_NS) {

@@ -4,7 +4,8 @@
    CPython is told of the fork it is still to make its locks anew, and where not, nothing says who holds
    the GIL. There the states of the parent's other threads stay listed, on CPython up to 3.12 with frames
    that are found through the stacks of these threads. New threads are given that memory, and then
-   sys._current_frames(), ours or the program's, would crash. So the handler takes these frames away. */
+   sys._current_frames(), ours or the program's, would crash. So the handler takes these frames away, and
+   makes the GIL anew. It does neither in a fork that has been announced by CPython's hooks. */
 #ifndef PYPROF_FORKED_CHILD_H
 #define PYPROF_FORKED_CHILD_H
 
@@ -16,6 +17,10 @@
 /* From now on notice forks; `go_on` is what forked_child_remind() has called. With the GIL held; false
    without memory. */
 bool forked_child_follow(PyObject *go_on);
+
+/* Before a fork of CPython's own, and after it in the parent: its child is CPython's to put in order. In
+   the thread that forks. */
+void forked_child_announce(bool begins);
 
 /* Whether this process is a child in which nobody has called forked_child_told() yet; that one says
    whether it is the first to. */

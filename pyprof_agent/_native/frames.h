@@ -68,6 +68,22 @@ frames_holder(void)
 #endif
 }
 
+/* In a forked child: the state in which the only thread, which has this id, holds the GIL; NULL if it does
+   not. A state has the id of the thread that made it, and embedders run it in another: so it is asked only
+   on 3.11, where another thread's state may be the GIL's holder. */
+static inline PyThreadState *
+frames_survivor(uint64_t ident)
+{
+    PyThreadState *holder = frames_holder();
+#if PY_VERSION_HEX < 0x030c0000
+    if (holder != NULL && holder != PyGILState_GetThisThreadState() && holder->thread_id != ident) {
+        return NULL;
+    }
+#endif
+    (void)ident;
+    return holder;
+}
+
 static inline struct _PyInterpreterFrame *
 frames_top(const PyThreadState *thread)
 {

@@ -300,6 +300,13 @@ follow_forks(PyObject *Py_UNUSED(module), PyObject *go_on)
 }
 
 static PyObject *
+announce_fork(PyObject *Py_UNUSED(module), PyObject *begins)
+{
+    forked_child_announce(begins == Py_True);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
 fork_untold(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
 {
     return PyBool_FromLong(forked_child_untold());
@@ -337,6 +344,7 @@ static PyMethodDef methods[] = {
     {"snapshot_threads", snapshot_threads, METH_VARARGS, NULL},
     {"untrack", untrack, METH_O, NULL},
     {"follow_forks", follow_forks, METH_O, NULL},
+    {"announce_fork", announce_fork, METH_O, NULL},
     {"fork_untold", fork_untold, METH_NOARGS, NULL},
     {"fork_told", fork_told, METH_NOARGS, NULL},
     {"fork_survivor", fork_survivor, METH_NOARGS, NULL},

@@ -12,7 +12,7 @@ from pyprof_agent._native import reads_stacks_right
 from pyprof_agent._native import unusable as extension_unusable
 from pyprof_agent.batches import batches
 from pyprof_agent.errors import CaptureError, NotRunningError
-from pyprof_agent.hidden_thread import wait_for_the_kernel
+from pyprof_agent.hidden_thread import green_threads, wait_for_the_kernel
 from pyprof_agent.profile import Label, Profile, Sample, ValueType, merge
 from pyprof_agent.sources.naming import FrameNames
 from pyprof_agent.sources.native_sampler import (
@@ -21,7 +21,7 @@ from pyprof_agent.sources.native_sampler import (
     SharingEngine,
 )
 from pyprof_agent.sources.stack_counters import COUNTERS, NATIVE_THREADS, SAMPLER, UNSAMPLED
-from pyprof_agent.sources.thread_clock import green_threads, name_of, native_id_of, thread_of
+from pyprof_agent.sources.thread_clock import name_of, native_id_of, thread_of
 
 if not extension_unusable():
     from pyprof_agent._native import core

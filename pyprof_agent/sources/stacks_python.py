@@ -18,7 +18,7 @@ from types import FrameType
 
 from pyprof_agent import forks
 from pyprof_agent.errors import NotRunningError
-from pyprof_agent.hidden_thread import wait_for_the_kernel
+from pyprof_agent.hidden_thread import green_threads, wait_for_the_kernel
 from pyprof_agent.own_process import SAMPLER_THREAD, forget, has_ended_but_for_us
 from pyprof_agent.pauses import pause
 from pyprof_agent.profile import Label, Profile, Sample, ValueType
@@ -31,7 +31,6 @@ from pyprof_agent.sources.stack_counters import (
 )
 from pyprof_agent.sources.stack_rows import Row, StackRows
 from pyprof_agent.sources.thread_clock import (
-    green_threads,
     name_of,
     native_id_of,
     thread_cpu_ns,

@@ -42,12 +42,6 @@ def name_of(thread: AnyThread | None) -> str:
         return "<unknown>"
 
 
-def green_threads() -> str | None:
-    """The module that replaced Python's threads, such as `gevent.thread`; None for real ones."""
-    module: str = threading.get_ident.__module__
-    return None if module == "_thread" else module
-
-
 def thread_cpu_ns(native_id: int) -> int | None:
     """CPU time of a thread in nanoseconds, by its kernel id; None if it cannot be told.
 
