@@ -11,6 +11,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from pyprof_agent import fork_warning
@@ -166,8 +167,6 @@ def forget(agent: Agent) -> None:
 
 def _before_fork() -> None:
     notice()
-    if not extension_unusable():
-        core.announce_fork(True)
     fork = _Fork(time.monotonic())
     _forking.setdefault(threading.get_ident(), []).append(fork)
     # Nothing is held until the fork is over: hooks of the program's that run after this one may
@@ -186,8 +185,6 @@ def _before_fork() -> None:
 
 
 def _after_fork_in_parent() -> None:
-    if not extension_unusable():
-        core.announce_fork(False)
     thread = threading.get_ident()
     forks = _forking.pop(thread, [])
     agents = forks.pop().agents if forks else ()
@@ -255,7 +252,9 @@ def _unharmed() -> Iterator[None]:
 
 def _stop_all() -> None:
     if _forked_untold():
-        return  # nothing runs here, and nothing is to be started now
+        if not extension_unusable():
+            core.follow_forks(int)  # nothing runs here, and nothing is to be started now
+        return
     for agent in tuple(_followed):
         agent.stop()
 
@@ -266,6 +265,11 @@ atexit.register(_stop_all)
 if not extension_unusable():
     core.follow_forks(notice)
 if hasattr(os, "register_at_fork"):
+    if not extension_unusable():  # without a bytecode, at which a signal handler could raise
+        os.register_at_fork(
+            before=partial(core.announce_fork, True),
+            after_in_parent=partial(core.announce_fork, False),
+        )
     os.register_at_fork(
         before=_before_fork,
         after_in_parent=_after_fork_in_parent,

@@ -524,10 +524,9 @@ def work():
     frame = sys._getframe()
     child = os.fork() if sys.argv[2] == "told" else ctypes.PyDLL(None).fork()
     if child == 0:
-        names = {}
-        exec("here = sorted(locals())", names)
         assert sys._getframe() is frame
-        assert agent.capture("wall") is not None
+        assert sorted(locals())[0] == "child"
+        agent.capture("wall")
         os._exit(7)
     results.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
@@ -540,14 +539,97 @@ print("done")
 @pytest.mark.skipif(bool(extension_unusable()), reason="needs the extension, and a compiler")
 @pytest.mark.parametrize("told", ["told", "never told"])
 def test_a_thread_in_a_state_that_another_one_has_made_can_fork(told: str, tmp_path: Path) -> None:
-    if told == "never told" and sys.version_info < (3, 12):
-        pytest.skip("3.11 has one state that holds the GIL for all threads, and none says whose")
     library = compile_c(
         tmp_path / "foreign.so",
         ROOT / "tests" / "native" / "foreign_thread.c",
         flags=["-shared", "-fPIC", "-isystem", sysconfig.get_path("include")],
     )
     assert run_python(FOREIGN_STATE, str(library), told).stdout == "done\n"
+
+
+# `threading` makes this lock anew only where it is told of the fork.
+LIMBO = """
+import ctypes, os, threading, time
+import pyprof_agent
+
+agent = pyprof_agent.start(stack_engine="python", heap=False)
+held, over = threading.Event(), threading.Event()
+
+def hold():
+    with threading._active_limbo_lock:
+        held.set()
+        over.wait()
+
+thread = threading.Thread(target=hold)
+thread.start()
+held.wait()
+child = ctypes.PyDLL(None).fork()
+if child == 0:
+    agent.capture("wall")
+    os._exit(0)
+end = time.monotonic() + 20
+while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0):
+    if time.monotonic() > end:
+        os.kill(child, 9)
+    time.sleep(0.005)
+over.set()
+thread.join()
+assert ended[1] == 0, ended
+print("done")
+"""
+
+
+@pytest.mark.skipif(bool(extension_unusable()), reason="needs the extension")
+def test_a_child_that_c_code_has_forked_can_start_threads() -> None:
+    assert run_python(LIMBO).stdout == "done\n"
+
+
+# What a signal handler raises while the child takes notice comes out where the program is.
+ENDED_MEANWHILE = """
+import ctypes, os, sys, time
+import pyprof_agent
+from pyprof_agent._native import core
+
+agent = pyprof_agent.start(heap_sample_bytes=4096)
+core.follow_forks(lambda: sys.exit(5))  # as a handler of SIGTERM
+child = ctypes.PyDLL(None).fork()
+if child == 0:
+    end = time.monotonic() + 20
+    try:
+        while time.monotonic() < end:
+            [object() for _ in range(1000)]
+    except SystemExit as ended:
+        os._exit(ended.code)
+    os._exit(1)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 5
+core.follow_forks(int)
+print("done")
+"""
+
+
+@pytest.mark.skipif(bool(heap_native.unusable()), reason="needs the native heap engine")
+def test_an_exit_in_the_middle_of_the_notice_ends_the_child() -> None:
+    assert run_python(ENDED_MEANWHILE).stdout == "done\n"
+
+
+# Nothing is begun at the end of a process.
+UNNOTICED = """
+import atexit, ctypes, os
+import pyprof_agent
+
+agent = pyprof_agent.start(heap_sample_bytes=4096)
+child = ctypes.PyDLL(None).fork()
+if child == 0:
+    atexit._run_exitfuncs()
+    os._exit(len(os.listdir("/proc/self/task")))
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+print("done")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
+def test_a_child_that_nobody_has_noticed_starts_nothing_at_its_exit() -> None:
+    assert run_python(UNNOTICED).stdout == "done\n"
 
 
 # Without the extension the stacks cannot be read there: up to 3.12 that crashes.

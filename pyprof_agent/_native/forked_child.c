@@ -6,33 +6,34 @@
 #include <stdatomic.h>
 #include <time.h>
 
-#define NS_PER_SECOND 1000000000
-#define HOOKS_NS NS_PER_SECOND /* how long CPython's hooks have, and then between two calls */
+#define HOOKS_NS INT64_C(1000000000) /* how long CPython's hooks have, and then between two calls */
+#define HOOKS_LATE_NS (60 * HOOKS_NS) /* how much longer where they were announced */
 
 /* Whether CPython is forking in this thread: how often, as a signal handler may fork in the middle. */
 static _Thread_local unsigned announced;
 
 static PyObject *to_call; /* a reference; set and called with the GIL held */
 static uint64_t survivor;
-static _Atomic int64_t untold_since; /* monotonic ns; 0: CPython knows of this process */
+static _Atomic int64_t untold_since; /* monotonic ns; later, where hooks will come; 0: CPython knows of
+                                        this process */
 
 static int64_t
 monotonic(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * NS_PER_SECOND + now.tv_nsec;
+    return (int64_t)now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
 }
 
 /* Nobody else runs yet, so no lock is needed; lists of CPython's that a thread was about to change can be
    followed all the same. A thread that is made later may get the id of one that is not there. */
 static void
-forget_others(void)
+forget_others(bool told)
 {
-    const PyThreadState *own = frames_survivor(survivor);
+    const PyThreadState *own = told ? frames_holder() : frames_survivor(survivor);
     PyInterpreterState *interpreter = PyInterpreterState_Head();
     for (; interpreter != NULL; interpreter = PyInterpreterState_Next(interpreter)) {
-        PyThreadState *state = PyInterpreterState_ThreadHead(interpreter);
+        PyThreadState *state = told ? NULL : PyInterpreterState_ThreadHead(interpreter);
         for (; state != NULL; state = PyThreadState_Next(state)) {
             if (state != own && state->thread_id != survivor) {
                 frames_forget(state);
@@ -46,11 +47,11 @@ forget_others(void)
 static void
 in_child(void)
 {
+    bool told = announced > 0;
+    announced = 0; /* forks around this one do not go on here */
     survivor = (uint64_t)pthread_self();
-    if (announced == 0) { /* else CPython sees to it */
-        forget_others();
-    }
-    atomic_store(&untold_since, monotonic());
+    forget_others(told);
+    atomic_store(&untold_since, monotonic() + (told ? HOOKS_LATE_NS : 0));
 }
 
 bool
@@ -88,7 +89,6 @@ forked_child_untold(void)
 bool
 forked_child_told(void)
 {
-    announced = 0; /* forks around this one do not go on here */
     return atomic_exchange(&untold_since, 0) != 0;
 }
 
@@ -113,8 +113,8 @@ void
 forked_child_remind(void)
 {
     int64_t since = atomic_load_explicit(&untold_since, memory_order_relaxed);
-    if (since == 0 || announced > 0) {
-        return; /* CPython's hooks come, however long it takes */
+    if (since == 0) {
+        return;
     }
     int64_t now = monotonic();
     if (now - since >= HOOKS_NS) {

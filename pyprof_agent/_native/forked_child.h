@@ -4,8 +4,9 @@
    CPython is told of the fork it is still to make its locks anew, and where not, nothing says who holds
    the GIL. There the states of the parent's other threads stay listed, on CPython up to 3.12 with frames
    that are found through the stacks of these threads. New threads are given that memory, and then
-   sys._current_frames(), ours or the program's, would crash. So the handler takes these frames away, and
-   makes the GIL anew. It does neither in a fork that has been announced by CPython's hooks. */
+   sys._current_frames(), ours or the program's, would crash. So the handler takes these frames away,
+   but in a fork that CPython's hooks have announced. And it makes the GIL anew: in each child handlers of
+   others may run Python before CPython comes to it. */
 #ifndef PYPROF_FORKED_CHILD_H
 #define PYPROF_FORKED_CHILD_H
 
@@ -29,7 +30,7 @@ bool forked_child_told(void);
 
 /* With the GIL held, at any moment: in such a child, a second after the fork and then once a second,
    have the main thread call `go_on` between two bytecodes. A second, as CPython's hooks come first
-   where there are any. In other processes it costs one read. */
+   where there are any; a minute, where they were announced. In other processes it costs one read. */
 void forked_child_remind(void);
 
 /* In a child: the thread that has forked and so is the only one there at first, as threading.get_ident()

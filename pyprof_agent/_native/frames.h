@@ -23,7 +23,9 @@
 #undef _PyGC_FINALIZED /* pycore_gc.h, which comes with pycore_interp.h, has its own */
 #define Py_BUILD_CORE 1
 #include <internal/pycore_interp.h>
-#include <internal/pycore_runtime.h>
+#if PY_VERSION_HEX < 0x030c0000
+#  include <internal/pycore_runtime.h> /* has the GIL */
+#endif
 #if PY_VERSION_HEX >= 0x030d0000
 #  include <internal/pycore_ceval.h>
 #  include <internal/pycore_parking_lot.h>
@@ -70,13 +72,15 @@ frames_holder(void)
 
 /* In a forked child: the state in which the only thread, which has this id, holds the GIL; NULL if it does
    not. A state has the id of the thread that made it, and embedders run it in another: so it is asked only
-   on 3.11, where another thread's state may be the GIL's holder. */
+   on 3.11, where another thread's state may be the GIL's holder, and only of a thread that has a state of
+   its own: one that has none keeps the GIL of whoever it is, as it would without us. */
 static inline PyThreadState *
 frames_survivor(uint64_t ident)
 {
     PyThreadState *holder = frames_holder();
 #if PY_VERSION_HEX < 0x030c0000
-    if (holder != NULL && holder != PyGILState_GetThisThreadState() && holder->thread_id != ident) {
+    const PyThreadState *mine = PyGILState_GetThisThreadState();
+    if (holder != NULL && mine != NULL && holder != mine && holder->thread_id != ident) {
         return NULL;
     }
 #endif
@@ -155,7 +159,9 @@ frames_renew_gil(PyInterpreterState *interpreter, const PyThreadState *own)
     }
     PyThreadState *state = PyInterpreterState_ThreadHead(interpreter);
     for (; state != NULL; state = PyThreadState_Next(state)) {
-        _Py_atomic_and_uintptr(&state->eval_breaker, ~(uintptr_t)_PY_GIL_DROP_REQUEST_BIT);
+        if (_Py_atomic_load_uintptr_relaxed(&state->eval_breaker) & _PY_GIL_DROP_REQUEST_BIT) {
+            _Py_atomic_and_uintptr(&state->eval_breaker, ~(uintptr_t)_PY_GIL_DROP_REQUEST_BIT);
+        }
     }
 #else
     if (!held && _Py_atomic_load_relaxed(&gil->locked) > 0) {

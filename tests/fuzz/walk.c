@@ -4,6 +4,8 @@
    An input is a number of a recording, flags, and patches of 12 bytes: after how many reads, what to
    do, to which word, and a value. So a short input says what memory of 50 KB looks like, and when
    it changes under the walk. What the walk may read is what was recorded; all else is not there. */
+#include "frames.h" /* first, as Python.h sets what the system's headers show */
+
 #include "guarded.h"
 #include "stack_book.h"
 #include "thread_list.h"

@@ -7,14 +7,25 @@ from tests.support import run_python
 CHILDREN = """
 import gevent.monkey
 gevent.monkey.patch_all()
-import os, subprocess, sys, time, warnings
+import os, subprocess, time, warnings
 import gevent
+
+turns = []  # of the event loop
+seen = []
+os.register_at_fork(after_in_parent=lambda: seen.append(len(turns)))  # before the agent's
 import pyprof_agent
 
+os.register_at_fork(after_in_parent=lambda: seen.append(len(turns)))
 warnings.simplefilter("ignore")  # of gevent's own making
-agent = pyprof_agent.start()
+agent = pyprof_agent.start(heap_sample_bytes=4096)
 gevent.get_hub().threadpool.apply(time.time)  # a thread that is no greenlet
-started = time.monotonic()
+
+def turn():
+    while True:
+        turns.append(None)
+        gevent.sleep(0.0001)
+
+gevent.spawn(turn)
 for _ in range(40):
     assert subprocess.Popen(["true"]).wait(timeout=20) == 0
     child = os.fork()
@@ -22,6 +33,8 @@ for _ in range(40):
         os._exit(3)
     with gevent.Timeout(20):
         assert os.waitpid(child, 0) == (child, 3 << 8)
+assert turns
+assert seen and seen[::2] == seen[1::2], seen  # a child that ends there would be lost
 assert agent.capture("heap").samples
 print("done")
 """
