@@ -27,11 +27,12 @@ _IGNORE = (
 
 
 def keep_away(running: bool) -> None:
-    """To be called before each fork, when threads of ours have ended, and in the parent after it,
-    before they go on: the program may have made threads of its own meanwhile, and of these it is
-    warned.
+    """Ignore the warning, or stop ignoring it if the program has other threads.
 
-    running: whether any of ours go on
+    Call it before each fork, after the agent's threads have ended, and again in the parent, before
+    they start again.
+
+    running: whether an agent is running
     """
     if sys.version_info < (3, 12) or green_threads():
         return

@@ -14,6 +14,19 @@ from tests.support import ROOT, compile_c, run_python
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
 
+# How a child has ended; one that hangs is killed.
+WAIT_FOR = """
+import os, time
+
+def wait_for(child):
+    end = time.monotonic() + 30
+    while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0):
+        if time.monotonic() > end:
+            os.kill(child, 9)
+        time.sleep(0.001)
+    return ended
+"""
+
 # A fork copies the lock of an import that another thread is in the middle of, and nothing in the
 # child ever releases it. CPython's own limitation, and how start() used to hang there.
 IMPORTS = """
@@ -88,7 +101,9 @@ def test_an_agent_of_ones_own_can_be_forked_in_the_middle_of_anything() -> None:
 
 
 # Who makes a profile may hold any lock of ours, also when the agent has been stopped since.
-LOCKS_HELD = """
+LOCKS_HELD = (
+    WAIT_FOR
+    + """
 import os, sys, threading, time, warnings
 from pyprof_agent import Agent, Config, forks
 from pyprof_agent.sources import heap_native, stacks_native, tracing
@@ -124,16 +139,13 @@ if child == 0:
     agent.stop()
     os._exit(0)
 over.set()
-end = time.monotonic() + 30
-while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0):
-    if time.monotonic() > end:
-        os.kill(child, 9)
-    time.sleep(0.005)
+ended = wait_for(child)
 assert ended[1] == 0, ended
 thread.join()
 agent.stop()
 print("done")
 """
+)
 
 
 @pytest.mark.parametrize("state", ["running", "stopped"])
@@ -325,7 +337,9 @@ def test_a_programs_own_fork_hook_may_wait_for_a_thread_that_restarts_the_agent(
 
 
 # As uWSGI forks its workers: by C code that tells CPython afterwards, or never.
-BY_C = """
+BY_C = (
+    WAIT_FOR
+    + """
 import ctypes, os, sys, threading, time
 import pyprof_agent
 
@@ -357,14 +371,11 @@ if child == 0:
     assert agent.capture("heap").samples
     agent.leaks()
     os._exit(0)
-end = time.monotonic() + 40
-while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0):
-    if time.monotonic() > end:
-        os.kill(child, 9)
-    time.sleep(0.01)
+ended = wait_for(child)
 assert ended[1] == 0, ended
 print("done")
 """
+)
 
 
 @pytest.mark.parametrize("told", ["told", "never told"])
@@ -464,7 +475,9 @@ def test_threads_of_such_a_child_are_not_taken_for_those_of_the_parent() -> None
 
 # Nobody tells CPython to make the GIL anew in such a child. A thread of the parent's may have it,
 # or have asked for it, and is not there.
-BY_C_BESIDE_BUSY_THREADS = """
+BY_C_BESIDE_BUSY_THREADS = (
+    WAIT_FOR
+    + """
 import _thread, ctypes, os, sys, time
 import pyprof_agent
 
@@ -494,15 +507,12 @@ for each in range(40):
             _thread.start_new_thread(over.release, ())
             over.acquire()
         os._exit(0)
-    end = time.monotonic() + 20
-    while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0):
-        if time.monotonic() > end:
-            os.kill(child, 9)
-        time.sleep(0.001)
+    ended = wait_for(child)
     assert ended[1] == 0, (each, ended)
 print("done", flush=True)
 os._exit(0)
 """
+)
 
 
 @pytest.mark.skipif(bool(extension_unusable()), reason="needs the extension")
@@ -548,7 +558,9 @@ def test_a_thread_in_a_state_that_another_one_has_made_can_fork(told: str, tmp_p
 
 
 # `threading` makes this lock anew only where it is told of the fork.
-LIMBO = """
+LIMBO = (
+    WAIT_FOR
+    + """
 import ctypes, os, threading, time
 import pyprof_agent
 
@@ -567,16 +579,13 @@ child = ctypes.PyDLL(None).fork()
 if child == 0:
     agent.capture("wall")
     os._exit(0)
-end = time.monotonic() + 20
-while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0):
-    if time.monotonic() > end:
-        os.kill(child, 9)
-    time.sleep(0.005)
+ended = wait_for(child)
 over.set()
 thread.join()
 assert ended[1] == 0, ended
 print("done")
 """
+)
 
 
 @pytest.mark.skipif(bool(extension_unusable()), reason="needs the extension")

@@ -1,10 +1,10 @@
 /* A mutex that a fork neither waits for long nor leaves locked.
 
-   Handlers of pthread_atfork() run in an order that nobody chooses, and those of other code may run
-   Python, which allocates, or wait for a thread that does: no lock of ours may be held from one
-   handler of ours to the next. So before a fork we only let the holder finish (fork_lock_pass), and
-   the child, whose only thread holds nothing, gets a new mutex (fork_lock_renew). A thread may have
-   taken it in between; the child is told then that what the mutex guards may be half changed. */
+   The pthread_atfork() handlers of other libraries may run between our prepare handler and our child
+   handler. They may run Python, which allocates and takes these locks. So the prepare handler does not
+   keep the lock: it waits until the lock is free (fork_lock_pass). The child handler initializes the
+   mutex again (fork_lock_renew), and returns whether another thread of the parent held it at the fork:
+   then the data under the lock may be incomplete. */
 #ifndef PYPROF_FORK_LOCK_H
 #define PYPROF_FORK_LOCK_H
 
@@ -20,11 +20,17 @@ struct fork_lock {
 #define FORK_LOCK_INITIALIZER {PTHREAD_MUTEX_INITIALIZER, false}
 
 static inline void
+fork_lock_mark_held(struct fork_lock *lock)
+{
+    atomic_store_explicit(&lock->held, true, memory_order_relaxed);
+    atomic_thread_fence(memory_order_release); /* a child that sees any change sees this */
+}
+
+static inline void
 fork_lock_take(struct fork_lock *lock)
 {
     pthread_mutex_lock(&lock->mutex);
-    atomic_store_explicit(&lock->held, true, memory_order_relaxed);
-    atomic_thread_fence(memory_order_release); /* a child that sees any change sees this */
+    fork_lock_mark_held(lock);
 }
 
 /* Whether it could be taken at once. */
@@ -34,8 +40,7 @@ fork_lock_try(struct fork_lock *lock)
     if (pthread_mutex_trylock(&lock->mutex) != 0) {
         return false;
     }
-    atomic_store_explicit(&lock->held, true, memory_order_relaxed);
-    atomic_thread_fence(memory_order_release);
+    fork_lock_mark_held(lock);
     return true;
 }
 

@@ -1,12 +1,11 @@
 /* Children that were forked by whatever means: by C code too, without CPython's hooks.
 
-   The handler of pthread_atfork() that notices them takes no lock and calls nothing of Python's: where
-   CPython is told of the fork it is still to make its locks anew, and where not, nothing says who holds
-   the GIL. There the states of the parent's other threads stay listed, on CPython up to 3.12 with frames
-   that are found through the stacks of these threads. New threads are given that memory, and then
-   sys._current_frames(), ours or the program's, would crash. So the handler takes these frames away,
-   but in a fork that CPython's hooks have announced. And it makes the GIL anew: in each child handlers of
-   others may run Python before CPython comes to it. */
+   A pthread_atfork() child handler detects the fork. It takes no lock and runs no Python code: CPython has
+   not initialized its own locks again yet, or never does, if PyOS_AfterFork_Child() is not called. In that
+   case the states of the parent's other threads stay in CPython's list. Up to 3.12 their frames are found
+   through the stacks of these threads; new threads reuse that memory, and sys._current_frames() crashes.
+   So the handler removes these frames, unless CPython's own fork hooks ran. It always initializes the GIL
+   again: child handlers of other libraries may run Python before CPython does so. */
 #ifndef PYPROF_FORKED_CHILD_H
 #define PYPROF_FORKED_CHILD_H
 

@@ -70,10 +70,11 @@ frames_holder(void)
 #endif
 }
 
-/* In a forked child: the state in which the only thread, which has this id, holds the GIL; NULL if it does
-   not. A state has the id of the thread that made it, and embedders run it in another: so it is asked only
-   on 3.11, where another thread's state may be the GIL's holder, and only of a thread that has a state of
-   its own: one that has none keeps the GIL of whoever it is, as it would without us. */
+/* In a forked child: the state in which the calling thread, whose id is `ident`, holds the GIL; NULL if it
+   does not hold it. From 3.12 on the current state is thread-local. On 3.11 it is the state of whichever
+   thread holds the GIL, so it is compared with the calling thread's own state and id. Ids alone do not
+   suffice: a state has the id of the thread that created it, and embedders may run it in another. If the
+   calling thread has no state of its own, the GIL is left as it is. */
 static inline PyThreadState *
 frames_survivor(uint64_t ident)
 {
@@ -112,9 +113,8 @@ frames_forget(PyThreadState *thread)
 #endif
 }
 
-/* In a forked child: no thread but this one waits for anything. From 3.13 on locks and queues have a list
-   of those that wait for them, with parts on the stacks of these threads; CPython forgets it too, where it
-   is told of the fork. */
+/* In a forked child: empty CPython's table of threads that wait for a lock. Its entries, from 3.13 on, are
+   on the stacks of the parent's threads. PyOS_AfterFork_Child() does the same. */
 static inline void
 frames_forget_waiting(void)
 {
@@ -133,9 +133,9 @@ frames_gil(PyInterpreterState *interpreter)
 #endif
 }
 
-/* In a forked child: make an interpreter's GIL anew, as CPython does where it is told of the fork. Nobody
-   waits for it, and only the calling thread may hold it: in the state `own`, NULL if it does not. Else a
-   thread that is not there would keep it, or be waited for by who has given it away. */
+/* In a forked child: initialize an interpreter's GIL again, as PyOS_AfterFork_Child() does. `own` is the
+   state in which the calling thread holds the GIL, or NULL. Without this, a thread of the parent that held
+   the GIL would hold it for ever, and one that had requested it would be waited for at the next release. */
 static inline void
 frames_renew_gil(PyInterpreterState *interpreter, const PyThreadState *own)
 {

@@ -18,8 +18,9 @@ const char *stack_sampler_start(const struct stack_settings *settings);
 void stack_sampler_stop(void);
 bool stack_sampler_running(void);
 
-/* Around a fork: no thread of ours is there, and nothing is forgotten. The native id of the one that was
-   last, which the kernel may list for a moment; 0 if there was none. Why it cannot go on. */
+/* Before a fork: end the sampling thread and keep the counters. Returns the native id of the last sampling
+   thread, which the kernel may still list for a moment; 0 if there was none. After the fork: start it
+   again; returns why it cannot be started, or NULL. */
 uint64_t stack_sampler_pause(void);
 const char *stack_sampler_resume(void);
 
