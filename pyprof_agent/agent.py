@@ -212,8 +212,8 @@ class Agent:
 
     def costs(self) -> dict[str, Mapping[str, float]]:
         """Of `stats()` what takes no more than some microseconds: all but threads and process."""
-        chores = {"leaks": self.watch, "files": self._files, "work": self._work}
-        rooms = {"heap": self._heap, "stacks": self._sources.get("stacks"), **chores}
+        sources = {"heap": self._heap, "stacks": self._sources.get("stacks"), "names": self._names}
+        rooms = {**sources, "leaks": self.watch, "files": self._files, "work": self._work}
         return {room: part.stats() for room, part in rooms.items() if part is not None}
 
     def leaks(self) -> LeakReport:

@@ -13,8 +13,8 @@ import sys
 import warnings
 from typing import Any
 
-from pyprof_agent.hidden_thread import green_threads
 from pyprof_agent.own_process import is_single_threaded_but_for_us
+from pyprof_agent.pauses import green_threads
 
 _IGNORE = (
     "ignore",

@@ -65,6 +65,7 @@ _followed: set[Agent] = set()  # not weak: who drops a running agent is still pr
 # By thread; several where a signal handler forks in the middle of one.
 _forking: dict[int, list[_Fork]] = {}
 _process = os.getpid()  # which all this is about
+_adopter = 0  # the thread of a child that takes notice of its fork just now
 _problem = ""
 _in_child: list[Callable[[], None]] = []
 _lock_owners: weakref.WeakSet[LockOwner] = weakref.WeakSet()
@@ -124,6 +125,9 @@ def notice() -> str:
     """
     if _forked_untold() and _take_over():
         _go_on_untold()
+    end = time.monotonic() + LIFE_SECONDS
+    while _adopter not in (0, threading.get_ident()) and time.monotonic() < end:
+        pause(WAY_SECONDS)  # another thread is about to make the locks anew
     return _problem
 
 
@@ -208,7 +212,8 @@ def _after_fork_in_child() -> None:
 
 def _go_on_in_child(agents: tuple[Agent, ...]) -> None:
     """agents: those that were there before the fork, also if somebody stopped them meanwhile"""
-    global _life
+    global _life, _adopter
+    _adopter = threading.get_ident()
     # Other threads that held it, or were about to fork, are not in this process. Nor do forks
     # around this one, which a signal handler has made, go on here: their agents do now.
     _life = threading.RLock()
@@ -222,6 +227,7 @@ def _go_on_in_child(agents: tuple[Agent, ...]) -> None:
             with _unharmed():
                 renew()
     finally:
+        _adopter = 0
         _tell((*agents, *_followed), child=True)
 
 

@@ -13,7 +13,8 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 
-from pyprof_agent.pauses import pause
+from pyprof_agent.collector import kept_off
+from pyprof_agent.pauses import Waker, green_threads, pause
 
 MOMENTS, MOMENT_SECONDS = 50, 0.0001
 
@@ -37,7 +38,7 @@ class HiddenThread:
         try:
             with _signals_elsewhere():
                 # By its full name: gevent replaces it.
-                _thread.start_new_thread(self._run, ())
+                _thread.start_new_thread(*kept_off(self._run))
         except BaseException:
             self._end()
             raise
@@ -62,12 +63,6 @@ class HiddenThread:
         # Where a signal handler raises at the end of start() both sides come here.
         with contextlib.suppress(RuntimeError):
             self._over.release()
-
-
-def green_threads() -> str | None:
-    """The module that replaced Python's threads, such as `gevent.thread`; None for real ones."""
-    module: str = threading.get_ident.__module__
-    return None if module == "_thread" else module
 
 
 def wait_for_the_kernel(native_id: int | None) -> None:
@@ -123,21 +118,20 @@ def apart(function: Callable[[], None], name: str) -> None:
 
     It is to take care of its own failures.
     """
-    over = _thread.allocate_lock()  # Thread.join() asks for the thread that calls it
-    over.acquire()
+    over = Waker()  # Thread.join() asks for the thread that calls it
 
     def run() -> None:
         try:
             function()
         finally:
-            over.release()
+            over.wake()
 
     try:
         threading.Thread(target=run, name=name, daemon=True).start()
     except RuntimeError:  # else it would end the thread that calls, and all that waits for that
         function()
         return
-    over.acquire()
+    over.wait(None)
 
 
 def forget_in_child(survivor: int) -> None:

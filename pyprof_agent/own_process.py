@@ -9,10 +9,14 @@ import os
 import threading
 import time
 
+from pyprof_agent._native import unusable as extension_unusable
 from pyprof_agent.hidden_thread import HIDDEN, ending
 from pyprof_agent.pauses import pause
 
 MOMENTS, MOMENT_SECONDS = 5, 0.0001
+
+if not extension_unusable():
+    from pyprof_agent._native import core
 
 WORKER_THREAD = "pyprof-agent-worker"
 SAMPLER_THREAD = "pyprof-agent-stacks"
@@ -31,6 +35,8 @@ def in_main_interpreter() -> bool:
 
 def resident_bytes() -> int:
     """The resident set size. Raises OSError where there is no /proc, or no descriptor left."""
+    if not extension_unusable():  # of which audit hooks of the program's are not told
+        return core.resident_pages() * os.sysconf("SC_PAGESIZE")
     with open("/proc/self/statm", "rb") as statm:
         return int(statm.read().split()[1]) * os.sysconf("SC_PAGESIZE")
 
@@ -64,11 +70,22 @@ def has_ended_but_for_us() -> bool:
         if not main_is_over:
             return False
         tasks = os.listdir("/proc/self/task")
-        samplers = [thread.name == SAMPLER_THREAD for thread in threading.enumerate()]
         native = [_name_of(task) == _NATIVE_THREAD for task in tasks]
-        return len(tasks) == 1 + len(HIDDEN) + sum(samplers) + sum(native)
+        return len(tasks) == 1 + len(HIDDEN) + sum(native)
     except OSError:
         return False
+
+
+def in_server() -> bool:
+    """Whether the calling thread is that of a side port."""
+    # Not by current_thread(), which makes an entry where there is none.
+    thread = threading._active.get(threading.get_ident())  # type: ignore[attr-defined]
+    return _is_server(thread)
+
+
+def _is_server(thread: object) -> bool:
+    # Subclasses may have a name of their own, which is their code.
+    return type(thread) is threading.Thread and thread.name == SERVER_THREAD
 
 
 def forget(thread: threading.Thread | None) -> None:
@@ -93,12 +110,8 @@ def is_single_threaded_but_for_us() -> bool:
 
 
 def _is_single_threaded_but_for_us() -> bool:
-    # Subclasses may have a name of their own, which is their code.
     listed = list(threading._active.values())  # type: ignore[attr-defined]
-    ours = sum(
-        type(thread) is threading.Thread and thread.name in (SAMPLER_THREAD, SERVER_THREAD)
-        for thread in listed
-    )
+    ours = sum(map(_is_server, listed))
     try:
         threads = os.stat("/proc/self/task").st_nlink - 2  # a folder for each, and two more links
     except OSError:

@@ -5,24 +5,28 @@ What is to be done now and then, by the clock, is done there too.
 
 from __future__ import annotations
 
-import contextlib
-import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
+from pyprof_agent import borrowed
 from pyprof_agent.errors import NotRunningError
 from pyprof_agent.hidden_thread import HIDDEN, HiddenThread
-from pyprof_agent.own_process import WORKER_THREAD, has_ended_but_for_us
+from pyprof_agent.own_process import WORKER_THREAD, has_ended_but_for_us, in_server
+from pyprof_agent.pauses import Waker
 
 if TYPE_CHECKING:
     import asyncio
 
 FORK_SECONDS = 1.0
 """How long a fork waits for an idle thread to end."""
+
+LET_GO = 5000
+"""Borrowed objects that the loop lets go of at once: a millisecond, if none of them dies."""
 
 LONELY_SECONDS = 1.0
 """How often the thread looks whether it is all that is left of a process that would end then."""
@@ -56,15 +60,49 @@ class _Job:
             return
         result: object = None
         failure: BaseException | None = None
+        kept = borrowed.begin()
         try:
             result = self.call()
         except BaseException as error:  # whatever it is, it belongs to who waits
             failure = error
-        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
-            self.loop.call_soon_threadsafe(_settle, self.future, result, failure)
+        borrowed.end()
+        try:
+            self.loop.call_soon_threadsafe(_settle, self.future, result, failure, kept)
+        except RuntimeError:  # the loop was closed, so nobody waits any more
+            kept += (self.loop, self.future)
+            borrowed.leave_to_collector(kept)
 
 
-def _settle(future: asyncio.Future[Any], result: object, failure: BaseException | None) -> None:
+class _Jobs:
+    """A queue of jobs for one thread. None is the end."""
+
+    def __init__(self) -> None:
+        self._jobs: deque[_Job | None] = deque()
+        self._waker = Waker()
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def put(self, job: _Job | None) -> None:
+        self._jobs.append(job)
+        self._waker.wake()
+
+    def get(self) -> _Job | None:
+        """The first of them. Raises IndexError if there is none."""
+        return self._jobs.popleft()
+
+    def wait(self, seconds: float | None) -> None:
+        """Wait for one, for up to so many seconds."""
+        self._waker.wait(seconds)
+
+
+def _settle(
+    future: asyncio.Future[Any], result: object, failure: BaseException | None, kept: list[object]
+) -> None:
+    if in_server():
+        borrowed.leave_to_collector(kept)
+    else:
+        _let_go(future.get_loop(), kept)
     if future.done():  # cancelled meanwhile
         return
     if failure is None:
@@ -75,6 +113,13 @@ def _settle(future: asyncio.Future[Any], result: object, failure: BaseException 
         future.set_exception(error)
     else:
         future.set_exception(failure)
+
+
+def _let_go(loop: asyncio.AbstractEventLoop, kept: list[object]) -> None:
+    """A part at a time: there may be 100,000 tasks."""
+    del kept[-LET_GO:]
+    if kept:
+        loop.call_soon(_let_go, loop, kept)
 
 
 class Worker:
@@ -103,8 +148,7 @@ class Worker:
     def _begin_anew(self) -> None:
         # Guards all here. Re-entrant, as a signal handler may fork while a job is handed over.
         self._lock = threading.RLock()
-        # By its full name, here and below: gevent replaces it, together with the threads.
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._jobs = _Jobs()
         self._thread: HiddenThread | None = None
         self._unfinished = 0
         for chore in self._chores:
@@ -162,6 +206,7 @@ class Worker:
         Raises RuntimeError if there are chores and no thread can be started for them.
         """
         if child:
+            borrowed.forget_in_child()
             self._begin_anew()
             self._forked_by_thread = self._about_to
         self._about_to = False  # a fork that CPython is not told of says nothing
@@ -179,10 +224,10 @@ class Worker:
         thread, self._thread = self._thread, None
         if thread is not None:
             self._jobs.put(None)
-            self._jobs, self._unfinished = queue.SimpleQueue(), 0
+            self._jobs, self._unfinished = _Jobs(), 0
         return thread
 
-    def _work(self, jobs: queue.SimpleQueue[_Job | None]) -> None:
+    def _work(self, jobs: _Jobs) -> None:
         while (job := self._next(jobs)) is not None:
             job.run()
             del job  # not to keep a whole profile until the next one
@@ -190,17 +235,18 @@ class Worker:
                 if jobs is self._jobs:
                     self._unfinished -= 1
 
-    def _next(self, jobs: queue.SimpleQueue[_Job | None]) -> _Job | None:
+    def _next(self, jobs: _Jobs) -> _Job | None:
         """What is to be done next; chores come first, when it is time. None is the end."""
-        while jobs is self._jobs or not jobs.empty():  # else it was dismissed, or is one too many
+        while jobs is self._jobs or jobs:  # else it was dismissed, or is one too many
             for chore in self._chores:
                 if chore.due <= time.monotonic():
                     chore.run()
-            try:
-                return jobs.get(timeout=self._pause())
-            except queue.Empty:
-                if self._forked_by_thread and has_ended_but_for_us():
-                    return None
+            if not jobs:
+                jobs.wait(self._pause())
+            if jobs:
+                return jobs.get()
+            if self._forked_by_thread and has_ended_but_for_us():
+                return None
         return None
 
     def _pause(self) -> float | None:

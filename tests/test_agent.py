@@ -18,6 +18,8 @@ from pyprof_agent import (
     UnknownProfileError,
 )
 from pyprof_agent.formats.pprof import address
+from pyprof_agent.hidden_thread import HIDDEN, HiddenThread
+from pyprof_agent.own_process import SAMPLER_THREAD
 from pyprof_agent.profile import validate
 from pyprof_agent.sources import heap_native, stacks_native
 
@@ -186,15 +188,15 @@ def test_start_and_stop_are_idempotent_and_safe_from_many_threads() -> None:
         thread.join()
     assert failures == []
     assert not agent.running
-    assert "pyprof-agent-stacks" not in {thread.name for thread in threading.enumerate()}
+    assert SAMPLER_THREAD not in {thread.name for thread in HIDDEN.values()}
 
 
 def test_a_start_that_fails_half_way_leaves_nothing_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_threads(self: threading.Thread) -> None:
+    def no_threads(self: HiddenThread) -> None:
         raise RuntimeError("can't start new thread")
 
     agent = Agent(Config(heap_sample_bytes=1, stack_engine="python"))
-    monkeypatch.setattr(threading.Thread, "start", no_threads)
+    monkeypatch.setattr(HiddenThread, "start", no_threads)
     with pytest.raises(RuntimeError, match="can't start new thread"):
         agent.start()
     assert not agent.running
@@ -209,7 +211,7 @@ def test_only_what_is_switched_on_is_started() -> None:
     agent = Agent(Config(heap=False, stacks=False))
     agent.start()
     assert not tracemalloc.is_tracing()
-    assert "pyprof-agent-stacks" not in {thread.name for thread in threading.enumerate()}
+    assert SAMPLER_THREAD not in {thread.name for thread in HIDDEN.values()}
     agent.stop()
 
 
@@ -303,7 +305,14 @@ def test_a_start_of_what_runs_ends_no_window(agent: Agent) -> None:
 
 
 def test_stats_have_a_part_for_each_source(agent: Agent) -> None:
-    assert set(agent.stats()) - {"leaks"} == {"threads", "heap", "stacks", "work", "process"}
+    assert set(agent.stats()) - {"leaks"} == {
+        "threads",
+        "names",
+        "heap",
+        "stacks",
+        "work",
+        "process",
+    }
 
 
 def test_stats_tell_the_memory_of_the_process_and_how_much_of_it_is_seen(agent: Agent) -> None:

@@ -20,6 +20,8 @@ LONGEST_MODULE = 350
 BELOW_THE_AGENT = {
     "access",
     "batches",
+    "borrowed",
+    "collector",
     "config",
     "errors",
     "fork_warning",
@@ -40,13 +42,16 @@ BELOW_THE_AGENT = {
 IMPORTS: dict[str, set[str]] = {
     "errors": set(),
     "_native": set(),
-    "pauses": set(),
+    "borrowed": {"_native"},
+    "collector": {"_native", "pauses"},
+    "pauses": {"_native"},
     "batches": {"pauses"},
     "profile": {"batches", "errors"},
     "config": {"errors"},
     "access": {"config", "errors"},
     "sources": {
         "batches",
+        "borrowed",
         "profile",
         "errors",
         "forks",
@@ -57,10 +62,10 @@ IMPORTS: dict[str, set[str]] = {
     },
     "formats": {"batches", "profile", "errors"},
     "forks": {"_native", "fork_warning", "hidden_thread", "pauses"},
-    "fork_warning": {"hidden_thread", "own_process"},
-    "worker": {"errors", "hidden_thread", "own_process"},
-    "hidden_thread": {"pauses"},
-    "own_process": {"hidden_thread", "pauses"},
+    "fork_warning": {"own_process", "pauses"},
+    "worker": {"borrowed", "errors", "hidden_thread", "own_process", "pauses"},
+    "hidden_thread": {"collector", "pauses"},
+    "own_process": {"_native", "hidden_thread", "pauses"},
     "files": {"hidden_thread", "config", "errors", "profile", "sinks"},
     "watch": {
         "batches",
@@ -74,6 +79,7 @@ IMPORTS: dict[str, set[str]] = {
     },
     "leaks": {"batches", "profile", "errors"},
     "http": {
+        "collector",
         "formats",
         "forks",
         "leaks",
@@ -368,12 +374,10 @@ def test_no_address_that_was_read_becomes_a_pointer_but_to_be_handed_on() -> Non
             "guarded.c",
             "from[asked] = (struct iovec){(void *)address_pointer(range->from), range->bytes};",
         ),
-        # As the name of a code object, in tables; it is read once it is known to live:
-        ("code_table.c", "PyObject *code = (PyObject *)address_pointer(address);"),
-        (
-            "stack_book.c",
-            "node = stack_table_intern(&book.stacks, node, (void *)address_pointer(frame->code),",
-        ),
+        # As the name of a code object, in a table:
+        ("code_table.c", "const PyObject *code = address_pointer(address);"),
+        # Of an object that lives, with the GIL held:
+        ("function_source.c", "memcpy(to, address_pointer(from), bytes);"),
         (
             "stack_sampler.c",
             "(PyObject *)address_pointer(frame->code), frame->instruction};",

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #define ADDRESS_PAGE_BYTES ((size_t)4096)
 
@@ -34,6 +35,14 @@ static inline const void *
 address_pointer(struct address address)
 {
     return (const void *)address.unchecked;
+}
+
+/* Where it is in a file that is all of the memory; false if no file is so long. */
+static inline bool
+address_offset(struct address address, off_t *offset)
+{
+    *offset = (off_t)address.unchecked;
+    return *offset >= 0 && (uintptr_t)*offset == address.unchecked;
 }
 
 static inline bool

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FIRST_SLOTS 1024u
+#define FIRST_CAPACITY 512u
 
 #define UNIT ((int32_t)sizeof(_Py_CODEUNIT))
 
@@ -14,64 +14,59 @@
 
 #define PIECE_BYTES 4096
 
-static uint32_t
-slot_of(const struct code_table *table, const PyObject *code)
-{
-    uint64_t hash = (uint64_t)(uintptr_t)code * UINT64_C(0x9e3779b97f4a7c15);
-    uint32_t slot = (uint32_t)(hash >> 32) & (table->slots - 1);
-    while (table->codes[slot].code != NULL && table->codes[slot].code != code) {
-        slot = (slot + 1) & (table->slots - 1);
-    }
-    return slot;
-}
-
-/* Twice the slots; at most half of them are used. */
-static bool
-grow(struct code_table *table)
-{
-    uint32_t slots = table->slots ? table->slots * 2 : FIRST_SLOTS;
-    struct known_code *codes = calloc(slots, sizeof *codes);
-    if (codes == NULL) {
-        return false;
-    }
-    struct known_code *before = table->codes;
-    uint32_t slots_before = table->slots;
-    table->codes = codes;
-    table->slots = slots;
-    for (uint32_t i = 0; i < slots_before; i++) {
-        if (before[i].code != NULL) {
-            codes[slot_of(table, before[i].code)] = before[i];
-        }
-    }
-    free(before);
-    return true;
-}
-
-bool
+void
 code_table_init(struct code_table *table, uint32_t limit)
 {
-    memset(table, 0, sizeof *table);
-    table->limit = limit;
-    return grow(table);
+    *table = (struct code_table){.limit = limit};
 }
 
 void
 code_table_free(struct code_table *table)
 {
-    struct known_code *codes = table->codes;
-    uint32_t slots = table->slots;
-    memset(table, 0, sizeof *table);
-    for (uint32_t i = 0; i < slots; i++) {
-        free(codes[i].leaving);
-        if (codes[i].owned) {
-            Py_DECREF(codes[i].code);
-        }
+    for (uint32_t i = 0; i < table->count; i++) {
+        free(table->codes[i].leaving);
     }
-    free(codes);
+    free(table->codes);
+    number_index_free(&table->by_address);
+    *table = (struct code_table){0};
+}
+
+static uint64_t
+number_of(const PyObject *code)
+{
+    return (uint64_t)(uintptr_t)code;
+}
+
+static struct known_code *
+find(const struct code_table *table, const PyObject *code)
+{
+    size_t cursor = 0;
+    uint32_t position = number_index_next(&table->by_address, number_of(code), &cursor);
+    return position == NUMBER_INDEX_NONE ? NULL : &table->codes[position];
+}
+
+/* The place of one that is new; NULL if there is none, or no memory. */
+static struct known_code *
+add(struct code_table *table, const struct known_code *code)
+{
+    if (table->count == table->capacity) {
+        uint32_t capacity = table->capacity ? table->capacity * 2 : FIRST_CAPACITY;
+        struct known_code *larger = realloc(table->codes, capacity * sizeof *larger);
+        if (larger == NULL) {
+            return NULL;
+        }
+        table->codes = larger;
+        table->capacity = capacity;
+    }
+    if (!number_index_put(&table->by_address, number_of(code->code), table->count)) {
+        return NULL;
+    }
+    table->codes[table->count] = *code;
+    return &table->codes[table->count++];
 }
 
 /* A frame that ran the code object was there when `destroyed` was `since`, and had a reference to
-   it. So it lives, unless it was destroyed after that. */
+   it. So it lives, unless it was destroyed after that: then what is there now may be another one. */
 static bool
 destroyed_since(const struct code_table *table, const PyObject *code, uint64_t since)
 {
@@ -162,13 +157,16 @@ note_leaving(struct address code, struct known_code *known)
     return read;
 }
 
-const struct known_code *
+struct known_code *
 code_table_get(struct code_table *table, struct address address, uint64_t since)
 {
-    PyObject *code = (PyObject *)address_pointer(address);
-    struct known_code *known = &table->codes[slot_of(table, code)];
-    if (known->code != NULL) {
-        return known->lost ? NULL : known;
+    const PyObject *code = address_pointer(address);
+    if (code == NULL || !address_is_aligned(address) || destroyed_since(table, code, since)) {
+        return NULL;
+    }
+    struct known_code *known = find(table, code);
+    if (known != NULL) {
+        return known;
     }
     if (table->count >= table->limit) {
         table->refused++;
@@ -176,22 +174,16 @@ code_table_get(struct code_table *table, struct address address, uint64_t since)
     }
     PyCodeObject header;
     struct known_code found = {.code = code};
-    if (code == NULL || !address_is_aligned(address) || destroyed_since(table, code, since)
-        || !read_header(address, &header, &found.facts) || !has_its_parts(&header)) {
+    if (!read_header(address, &header, &found.facts) || !has_its_parts(&header)
+        || !note_leaving(address, &found)) {
         return NULL;
     }
-    if (table->count * 2 >= table->slots) {
-        if (!grow(table)) {
-            table->refused++;
-            return NULL;
-        }
-        known = &table->codes[slot_of(table, code)];
-    }
-    if (!note_leaving(address, &found)) {
+    known = add(table, &found);
+    if (known == NULL) {
+        free(found.leaving);
+        table->refused++;
         return NULL;
     }
-    *known = found;
-    table->count++;
     table->leaving_bytes += leaving_bytes(&found.facts);
     return known;
 }
@@ -214,71 +206,55 @@ code_table_leaves(const struct known_code *known, int32_t instruction)
            && frames_is_leaving(last) && !frames_ends_call(units, before + 1);
 }
 
-bool
-code_table_dying(struct code_table *table, PyObject *code)
+/* Take one out; the last one takes its place. */
+static void
+drop(struct code_table *table, struct known_code *known)
 {
-    struct known_code *known = &table->codes[slot_of(table, code)];
-    if (known->code == NULL || known->lost) {
-        table->last_destroyed[table->destroyed % CODES_DESTROYED] = code;
-        table->destroyed++;
-        return false;
-    }
-    known->owned = true;
-    return true;
-}
-
-/* A code object in the table lives, as it is given a reference before it dies. Should one have been
-   taken for living that was not, or was only being made (memory that looked like it to the last
-   detail), a count of references must not be written where it was: so it is looked at again, now
-   that the GIL is held. Facts that were read too early are read again. */
-static bool
-is_still_one(struct code_table *table, struct known_code *known)
-{
-    struct address code = address_of(known->code);
-    struct known_code found = {.code = known->code};
-    PyCodeObject header;
-    if (!read_header(code, &header, &found.facts)) {
-        return false;
-    }
-    if (memcmp(&found.facts, &known->facts, sizeof found.facts) == 0) {
-        return true;
-    }
-    if (!has_its_parts(&header) || !note_leaving(code, &found)) {
-        return false;
-    }
-    table->leaving_bytes += leaving_bytes(&found.facts) - leaving_bytes(&known->facts);
+    struct known_code *last = &table->codes[table->count - 1];
+    uint32_t position = number_index_take(&table->by_address, number_of(known->code));
+    table->leaving_bytes -= leaving_bytes(&known->facts);
     free(known->leaving);
-    *known = found;
-    return true;
+    if (last != known) {
+        *known = *last;
+        number_index_take(&table->by_address, number_of(last->code));
+        number_index_put(&table->by_address, number_of(last->code), position); /* there is room */
+    }
+    table->count--;
 }
 
 void
-code_table_own(struct code_table *table)
+code_table_dying(struct code_table *table, const PyObject *code)
 {
-    for (uint32_t i = 0; i < table->slots; i++) {
-        struct known_code *known = &table->codes[i];
-        if (known->code == NULL || known->owned || known->lost) {
-            continue;
-        }
-        if (is_still_one(table, known)) {
-            Py_INCREF(known->code);
-            known->owned = true;
-        }
-        else {
-            known->lost = true;
-            table->lost++;
-        }
+    table->last_destroyed[table->destroyed % CODES_DESTROYED] = code;
+    table->destroyed++;
+    struct known_code *known = find(table, code);
+    if (known != NULL) {
+        drop(table, known);
     }
 }
 
-bool
-code_table_is_lost(const struct code_table *table, const PyObject *code)
+/* Memory may look like a code object to the last detail and be none yet, or none any more. */
+void
+code_table_check(struct code_table *table)
 {
-    return table->lost > 0 && table->codes[slot_of(table, code)].lost;
+    for (uint32_t i = table->count; i-- > 0;) {
+        struct known_code *known = &table->codes[i];
+        PyCodeObject header;
+        struct code_facts facts;
+        if (!known->checked
+            && (!read_header(address_of(known->code), &header, &facts)
+                || memcmp(&facts, &known->facts, sizeof facts) != 0)) {
+            drop(table, known); /* the one that takes its place has been looked at */
+        }
+        else {
+            known->checked = true;
+        }
+    }
 }
 
 size_t
 code_table_bytes(const struct code_table *table)
 {
-    return table->slots * sizeof *table->codes + table->leaving_bytes;
+    return table->capacity * sizeof *table->codes + number_index_bytes(&table->by_address)
+           + table->leaving_bytes;
 }

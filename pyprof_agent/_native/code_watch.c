@@ -1,26 +1,36 @@
 #include "code_watch.h"
 
-static code_keeper keep;
+#include <stdbool.h>
+
+#define MOST_LISTENERS 2
+
+static code_listener listeners[MOST_LISTENERS];
+static int listening;
+
+static void
+tell(PyObject *code)
+{
+    for (int i = 0; i < listening; i++) {
+        listeners[i](code);
+    }
+}
 
 #if PY_VERSION_HEX >= 0x030c0000
 
 static int watcher = -1;
 
-/* The event comes before anything of the object is gone; a reference taken here keeps it alive, as
-   CPython's documentation of PyCode_AddWatcher says. */
 static int
 on_event(PyCodeEvent event, PyCodeObject *code)
 {
-    if (event == PY_CODE_EVENT_DESTROY && keep((PyObject *)code)) {
-        Py_INCREF(code);
+    if (event == PY_CODE_EVENT_DESTROY) {
+        tell((PyObject *)code);
     }
     return 0;
 }
 
-const char *
-code_watch_begin(code_keeper keeper)
+static const char *
+begin(void)
 {
-    keep = keeper;
     watcher = PyCode_AddWatcher(on_event);
     if (watcher < 0) {
         PyErr_Clear();
@@ -29,8 +39,8 @@ code_watch_begin(code_keeper keeper)
     return NULL;
 }
 
-void
-code_watch_end(void)
+static void
+end(void)
 {
     if (watcher >= 0 && PyCode_ClearWatcher(watcher) < 0) {
         PyErr_Clear();
@@ -47,10 +57,7 @@ static void
 on_dealloc(PyObject *code)
 {
     called = true;
-    if (keep(code)) {
-        Py_SET_REFCNT(code, 1);
-        return;
-    }
+    tell(code);
     original(code);
 }
 
@@ -68,13 +75,12 @@ probe(void)
     return true;
 }
 
-const char *
-code_watch_begin(code_keeper keeper)
+static const char *
+begin(void)
 {
 #  ifdef Py_TRACE_REFS
     return "this CPython keeps a list of all objects (Py_TRACE_REFS)";
 #  endif
-    keep = keeper;
     if (!probe()) {
         return "there is no memory";
     }
@@ -87,9 +93,9 @@ code_watch_begin(code_keeper keeper)
     return NULL;
 }
 
-/* If others have hooked it after us ours stays below theirs, and keeps nothing. */
-void
-code_watch_end(void)
+/* If others have hooked it after us ours stays below theirs, and tells nobody. */
+static void
+end(void)
 {
     if (PyCode_Type.tp_dealloc == on_dealloc) {
         PyCode_Type.tp_dealloc = original;
@@ -97,3 +103,27 @@ code_watch_end(void)
 }
 
 #endif
+
+const char *
+code_watch_begin(code_listener listener)
+{
+    const char *problem = listening == 0 ? begin() : NULL;
+    if (problem == NULL) {
+        listeners[listening++] = listener;
+    }
+    return problem;
+}
+
+void
+code_watch_end(code_listener listener)
+{
+    for (int i = 0; i < listening; i++) {
+        if (listeners[i] == listener) {
+            listeners[i] = listeners[--listening];
+            if (listening == 0) {
+                end();
+            }
+            return;
+        }
+    }
+}

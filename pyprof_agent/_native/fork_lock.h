@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <time.h>
 
 struct fork_lock {
     pthread_mutex_t mutex;
@@ -51,12 +52,18 @@ fork_lock_give(struct fork_lock *lock)
     pthread_mutex_unlock(&lock->mutex);
 }
 
-/* Before a fork. */
+/* Before a fork: wait for who is in the middle of a change, for 100 ms at most. A signal handler that forks
+   may have interrupted that very thread; the child copes with it. */
 static inline void
 fork_lock_pass(struct fork_lock *lock)
 {
-    fork_lock_take(lock);
-    fork_lock_give(lock);
+    for (int tries = 0; tries < 1000; tries++) {
+        if (fork_lock_try(lock)) {
+            fork_lock_give(lock);
+            return;
+        }
+        nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
+    }
 }
 
 /* In the child; whether a thread that it does not have was in the middle of a change. */

@@ -1,6 +1,8 @@
 #include "frames.h" /* first, as Python.h sets what the system's headers show */
 
+#include "collector_hold.h"
 #include "forked_child.h"
+#include "guarded.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -51,6 +53,8 @@ in_child(void)
     announced = 0; /* forks around this one do not go on here */
     survivor = (uint64_t)pthread_self();
     forget_others(told);
+    collector_hold_in_child();
+    guarded_in_child();
     atomic_store(&untold_since, monotonic() + (told ? HOOKS_LATE_NS : 0));
 }
 

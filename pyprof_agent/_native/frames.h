@@ -32,9 +32,8 @@
 #endif
 #if PY_VERSION_HEX >= 0x030e0000
 #  include <internal/pycore_interpframe_structs.h>
-#else
-#  include <internal/pycore_frame.h>
 #endif
+#include <internal/pycore_frame.h>
 #undef Py_BUILD_CORE
 
 /* Where a frame is. */
@@ -435,6 +434,20 @@ frames_is_entry(const struct _PyInterpreterFrame *copy)
 #endif
 }
 
+/* How far behind the instruction that yields, in bytes, a generator stands that has yielded. */
+#if PY_VERSION_HEX >= 0x030d0000
+#  define FRAMES_BEHIND_YIELD ((int)sizeof(_Py_CODEUNIT))
+#else
+#  define FRAMES_BEHIND_YIELD 0
+#endif
+
+/* Whether a frame object is all that is left of a frame, and has its locals then. With the GIL held. */
+static inline bool
+frames_is_over(const PyFrameObject *frame)
+{
+    return frame->f_frame->owner == FRAME_OWNED_BY_FRAME_OBJECT;
+}
+
 /* Whether a frame has no code any more once it has been left. */
 #define FRAMES_LEFT_ARE_EMPTY (PY_VERSION_HEX >= 0x030e0000)
 
@@ -511,6 +524,74 @@ frames_code_parts(const PyCodeObject *copy, struct code_part parts[FRAMES_CODE_P
         parts[3 + i] = (struct code_part){address_of(bytes[i]), &PyBytes_Type,
                                           Py_TPFLAGS_BYTES_SUBCLASS};
     }
+}
+
+/* What names a function, and says where its lines are. */
+struct code_names {
+    struct address name; /* strings */
+    struct address file;
+    struct address lines; /* bytes */
+    int32_t first_line;
+};
+
+static inline struct code_names
+frames_code_names(const PyCodeObject *copy)
+{
+    return (struct code_names){address_of(copy->co_qualname), address_of(copy->co_filename),
+                               address_of(copy->co_linetable), copy->co_firstlineno};
+}
+
+/* Where the characters of a string are. */
+struct string_facts {
+    struct address data;
+    bool indirect; /* there is their address */
+    uint32_t length;
+    uint32_t kind; /* bytes of each */
+};
+
+/* copy: of its first bytes. False if it can be none. */
+static inline bool
+frames_string_facts(struct address string, const PyASCIIObject *copy, struct string_facts *facts)
+{
+    facts->kind = copy->state.kind;
+    facts->indirect = !copy->state.compact;
+    size_t header = facts->indirect        ? offsetof(PyUnicodeObject, data)
+                    : copy->state.ascii ? sizeof(PyASCIIObject)
+                                        : sizeof(PyCompactUnicodeObject);
+    facts->length = (uint32_t)copy->length;
+    return copy->length >= 0 && copy->length <= INT32_MAX
+           && (facts->kind == 1 || facts->kind == 2 || facts->kind == 4)
+           && address_after(string, header, &facts->data);
+}
+
+/* Where the bytes of a bytes object are. copy: of its header. */
+static inline bool
+frames_bytes_facts(struct address bytes, const PyVarObject *copy, struct address *data, size_t *count)
+{
+    *count = (size_t)copy->ob_size;
+    return copy->ob_size >= 0 && address_after(bytes, offsetof(PyBytesObject, ob_sval), data);
+}
+
+/* What the garbage collector counts, and what it compares that with, youngest first. Not by its name,
+   which was another one in the first versions of 3.14. With the GIL held. */
+#define FRAMES_GENERATIONS 3
+
+static inline struct gc_generation *
+frames_generations(PyInterpreterState *interpreter)
+{
+    size_t before = offsetof(struct _gc_runtime_state, debug) + sizeof interpreter->gc.debug;
+    size_t alignment = _Alignof(struct gc_generation);
+    size_t offset = (before + alignment - 1) / alignment * alignment;
+    return (struct gc_generation *)(void *)((char *)&interpreter->gc + offset);
+}
+
+/* Whether a collection starts by these counts alone. Up to 3.14.4 the collector of 3.14 computes
+   with them how much is to be done; so may versions before 3.15.0. */
+static inline bool
+frames_collects_by_counts(void)
+{
+    return Py_Version < 0x030e0000 || (Py_Version >= 0x030e0500 && Py_Version < 0x030f0000)
+           || Py_Version >= 0x030f00f0;
 }
 
 /* The newest thread state of an interpreter, and a number that grows with each that is made. Read

@@ -3,6 +3,7 @@
 #include "heap_book.h"
 
 #include "fork_lock.h"
+#include "function_source.h"
 #include "look_back.h"
 
 #include <math.h>
@@ -14,15 +15,18 @@ _Atomic uint8_t heap_filter[1u << HEAP_FILTER_BITS];
 
 static struct fork_lock lock = FORK_LOCK_INITIALIZER;
 
-/* All of it is guarded by `lock`. Under it only memory and the clock are read, memory is written,
-   and counts of references are raised while the GIL is held. */
+/* All of it is guarded by `lock`. Under it only memory and the clock are read, and memory is written. */
 static struct {
     bool open;
     uint32_t run;
     double mean;
     int max_frames;
     uint32_t look_back_seconds;
+    bool watched; /* we are told of code objects that die */
     struct stack_table stacks;
+    struct function_table functions;
+    struct number_index codes;     /* functions by the addresses of code objects that live */
+    struct function_source source; /* room to read one */
     struct live_set live;
     struct look_back history;
     struct heap_bucket *buckets;
@@ -51,6 +55,8 @@ static void
 release(void)
 {
     stack_table_free(&book.stacks);
+    function_table_free(&book.functions);
+    number_index_free(&book.codes);
     live_set_free(&book.live);
     look_back_free(&book.history);
     free(book.buckets);
@@ -71,13 +77,15 @@ monotonic(void)
 }
 
 bool
-heap_book_open(double mean, int max_frames, uint32_t look_back_seconds)
+heap_book_open(double mean, int max_frames, uint32_t look_back_seconds, bool watched)
 {
     fork_lock_take(&lock);
     book.open = stack_table_init(&book.stacks, HEAP_MAX_NODES) && live_set_init(&book.live)
+                && function_table_init(&book.functions, HEAP_MAX_FUNCTIONS, HEAP_MAX_TEXT)
                 && look_back_init(&book.history, look_back_seconds, HEAP_MAX_HISTORY, monotonic());
     if (book.open) {
         book.run++;
+        book.watched = watched;
         book.mean = mean;
         book.max_frames = max_frames;
         book.look_back_seconds = look_back_seconds;
@@ -110,10 +118,11 @@ heap_book_in_child(void)
     int max_frames = book.max_frames;
     uint32_t look_back_seconds = book.look_back_seconds;
     uint32_t run = book.run;
+    bool watched = book.watched;
     memset(&book, 0, sizeof book); /* not freed: what is half changed may point anywhere */
     book.run = run;
     clear_filter();
-    if (heap_book_open(mean, max_frames, look_back_seconds)) {
+    if (heap_book_open(mean, max_frames, look_back_seconds, watched)) {
         book.dropped = lost;
     }
 }
@@ -122,15 +131,37 @@ void
 heap_book_close(void)
 {
     fork_lock_take(&lock);
-    struct stack_node *nodes = book.stacks.nodes;
-    uint32_t count = book.stacks.count;
-    book.stacks.nodes = NULL;
     release();
     fork_lock_give(&lock);
-    for (uint32_t id = 1; id < count; id++) {
-        Py_XDECREF((PyObject *)nodes[id].code); /* may run any code, so not under the lock */
+}
+
+void
+heap_book_code_dying(PyObject *code)
+{
+    fork_lock_take(&lock);
+    number_index_take(&book.codes, (uint64_t)(uintptr_t)code);
+    fork_lock_give(&lock);
+}
+
+/* The function of a code object that lives, which the GIL is held for; FUNCTION_NONE if there is no room. */
+static uint32_t
+function_of(const PyObject *code)
+{
+    uint64_t number = (uint64_t)(uintptr_t)code;
+    size_t cursor = 0;
+    uint32_t function = number_index_next(&book.codes, number, &cursor);
+    struct function_facts facts;
+    if (function != NUMBER_INDEX_NONE) {
+        return function;
     }
-    free(nodes);
+    if (!function_source_facts(&book.source, function_source_direct, address_of(code), &facts)) {
+        return FUNCTION_NONE;
+    }
+    function = function_table_intern(&book.functions, &facts);
+    if (book.watched && function != FUNCTION_NONE) {
+        number_index_put(&book.codes, number, function); /* without memory it is read again */
+    }
+    return function;
 }
 
 /* The node of the calling thread's stack; STACK_NONE if there is no room. */
@@ -149,10 +180,14 @@ own_node(void)
     uint32_t node = cut ? stack_table_marker(&book.stacks, MARKER_CUT) : STACK_ROOT;
     while (count > 0 && node != STACK_NONE) {
         const struct position *position = &book.positions[--count];
-        bool made;
-        node = stack_table_intern(&book.stacks, node, position->code, position->instruction, &made);
-        if (made) {
-            Py_INCREF(position->code); /* we hold the GIL, as there is a thread state */
+        uint32_t function = function_of(position->code);
+        if (function == FUNCTION_NONE) {
+            return STACK_NONE;
+        }
+        node = stack_table_intern(&book.stacks, node, function, position->instruction);
+        if (node != STACK_NONE && book.stacks.nodes[node].line == STACK_LINE_UNKNOWN) {
+            function_source_line(function_source_direct, address_of(position->code),
+                                 position->instruction, &book.stacks.nodes[node].line);
         }
     }
     return node;
@@ -348,7 +383,7 @@ show(struct snapshot_row *row, uint64_t alloc_objects, uint64_t alloc_bytes, uin
 static bool
 copy(struct snapshot *snapshot)
 {
-    bool copied = snapshot_init(snapshot, &book.stacks, book.bucket_count, 4);
+    bool copied = snapshot_init(snapshot, &book.stacks, &book.functions, book.bucket_count, 4);
     for (uint32_t i = 0; copied && i < book.bucket_count; i++) {
         const struct heap_bucket *bucket = &book.buckets[i];
         snapshot->rows[i] = (struct snapshot_row){.node = bucket->node};
@@ -400,6 +435,7 @@ heap_book_looks_back(void)
 /* What becomes of the book when stacks with nothing alive make room for others. */
 struct compaction {
     struct stack_table stacks;
+    struct function_table functions;
     struct heap_bucket *buckets;
     uint32_t bucket_count;
     uint32_t *node_of;   /* new ids by old; 0: not there yet */
@@ -411,6 +447,7 @@ static void
 compaction_free(struct compaction *to)
 {
     stack_table_free(&to->stacks);
+    function_table_free(&to->functions);
     free(to->buckets);
     free(to->node_of);
     free(to->bucket_of);
@@ -428,7 +465,21 @@ compaction_init(struct compaction *to)
         .path = malloc((HEAP_MAX_FRAMES + 2) * sizeof *to->path),
     };
     return to->buckets != NULL && to->node_of != NULL && to->bucket_of != NULL && to->path != NULL
-           && stack_table_init(&to->stacks, HEAP_MAX_NODES);
+           && stack_table_init(&to->stacks, HEAP_MAX_NODES)
+           && function_table_init(&to->functions, HEAP_MAX_FUNCTIONS, HEAP_MAX_TEXT);
+}
+
+static uint32_t
+move_function(struct compaction *to, uint32_t function)
+{
+    const struct function *from = &book.functions.functions[function];
+    const struct function_facts facts = {
+        .name = function_text_at(book.functions.text, from->name),
+        .file = function_text_at(book.functions.text, from->file),
+        .first_line = from->first_line,
+        .lines = from->lines,
+    };
+    return function_table_intern(&to->functions, &facts);
 }
 
 /* The node in the new table of a node in the old one; STACK_NONE without memory. */
@@ -443,9 +494,14 @@ move_node(struct compaction *to, uint32_t node)
     while (depth > 0 && moved != STACK_NONE) {
         uint32_t old = to->path[--depth];
         const struct stack_node *from = &book.stacks.nodes[old];
-        bool made;
-        moved = stack_table_intern(&to->stacks, moved, from->code, from->instruction, &made);
-        to->node_of[old] = moved == STACK_NONE ? 0 : moved;
+        uint32_t function = from->function == 0 ? 0 : move_function(to, from->function);
+        bool room = from->function == 0 || function != FUNCTION_NONE;
+        moved = room ? stack_table_intern(&to->stacks, moved, function, from->instruction)
+                     : STACK_NONE;
+        if (moved != STACK_NONE) {
+            to->stacks.nodes[moved].line = from->line;
+            to->node_of[old] = moved;
+        }
     }
     return moved;
 }
@@ -500,6 +556,10 @@ adopt(struct compaction *to)
     struct stack_table stacks = book.stacks;
     book.stacks = to->stacks;
     to->stacks = stacks;
+    struct function_table functions = book.functions;
+    book.functions = to->functions;
+    to->functions = functions;
+    number_index_clear(&book.codes); /* they have other numbers now */
     free(book.bucket_of);
     book.bucket_of = bucket_of;
     book.bucket_of_capacity = book.stacks.capacity;
@@ -513,7 +573,7 @@ adopt(struct compaction *to)
     return true;
 }
 
-/* Whether the table is nearly full, and most of it for nothing. */
+/* Whether a table is nearly full, and most of it for nothing. */
 static bool
 worth_compacting(void)
 {
@@ -521,7 +581,10 @@ worth_compacting(void)
     for (uint32_t i = 0; i < book.bucket_count; i++) {
         alive += book.buckets[i].alloc_objects != book.buckets[i].free_objects;
     }
-    return book.stacks.count > HEAP_MAX_NODES / 8 * 7 && alive < book.bucket_count / 2;
+    bool full = book.stacks.count > HEAP_MAX_NODES / 8 * 7
+                || book.functions.count > HEAP_MAX_FUNCTIONS / 8 * 7
+                || book.functions.text_bytes > HEAP_MAX_TEXT / 8 * 7;
+    return full && alive < book.bucket_count / 2;
 }
 
 bool
@@ -532,17 +595,7 @@ heap_book_compact(void)
     /* Not while a thread that reallocates has a block in its hands, with its bucket's number. */
     bool done = book.open && book.taken == 0 && worth_compacting() && compaction_init(&to)
                 && move_buckets(&to) && adopt(&to);
-    if (done) {
-        for (uint32_t id = 1; id < book.stacks.count; id++) {
-            Py_XINCREF((PyObject *)book.stacks.nodes[id].code);
-        }
-    }
     fork_lock_give(&lock);
-    if (done) {
-        for (uint32_t id = 1; id < to.stacks.count; id++) {
-            Py_XDECREF((PyObject *)to.stacks.nodes[id].code);
-        }
-    }
     compaction_free(&to);
     return done;
 }
@@ -561,6 +614,7 @@ heap_book_stats(void)
         .stacks = book.bucket_count,
         .nodes = book.stacks.count,
         .bytes = sizeof book + sizeof heap_filter + stack_table_bytes(&book.stacks)
+                 + function_table_bytes(&book.functions) + number_index_bytes(&book.codes)
                  + live_set_bytes(&book.live) + look_back_bytes(&book.history)
                  + book.bucket_capacity * sizeof *book.buckets
                  + book.bucket_of_capacity * sizeof *book.bucket_of,

@@ -2,6 +2,8 @@
 #ifndef PYPROF_HEAP_BOOK_H
 #define PYPROF_HEAP_BOOK_H
 
+#include <Python.h>
+
 #include "live_set.h"
 #include "snapshot.h"
 
@@ -12,6 +14,8 @@
 
 #define HEAP_MAX_FRAMES 1024
 #define HEAP_MAX_NODES (1u << 19)   /* 36 MB in all when full, at most */
+#define HEAP_MAX_FUNCTIONS (1u << 17)
+#define HEAP_MAX_TEXT (1u << 24) /* bytes of names */
 #define HEAP_MAX_HISTORY (1u << 18) /* records: 10 MB */
 
 /* Counters are fixed-point: sums are exact, so what has all been freed is zero in use, in
@@ -43,11 +47,14 @@ struct heap_stats {
 
 /* Open an empty book; false without memory. Called with the GIL held.
    mean: bytes between two samples; max_frames: 1 to HEAP_MAX_FRAMES; look_back_seconds: that can be
-   gone back, 0 for none */
-bool heap_book_open(double mean, int max_frames, uint32_t look_back_seconds);
+   gone back, 0 for none; watched: heap_book_code_dying() is called */
+bool heap_book_open(double mean, int max_frames, uint32_t look_back_seconds, bool watched);
 
-/* Forget everything, and give the code objects back. Called with the GIL held. */
+/* Forget everything. */
 void heap_book_close(void);
+
+/* A code object is about to die. Called with the GIL held. */
+void heap_book_code_dying(PyObject *code);
 
 /* Book a block at the calling thread's stack. Does nothing if the book is closed. */
 void heap_book_allocated(void *address, size_t size);

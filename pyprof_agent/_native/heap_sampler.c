@@ -2,6 +2,8 @@
 
 #include "heap_sampler.h"
 
+#include "code_watch.h"
+#include "collector_hold.h"
 #include "forked_child.h"
 #include "heap_book.h"
 #include "random.h"
@@ -136,6 +138,7 @@ exhausted(PyMemAllocatorDomain domain, size_t size)
     }
     if (domain != PYMEM_DOMAIN_RAW) { /* with the GIL held */
         forked_child_remind();
+        collector_hold_check();
     }
     return true;
 }
@@ -602,11 +605,13 @@ heap_sampler_start(double mean, int max_frames, uint32_t look_back_seconds)
     }
     main_interpreter = PyInterpreterState_Main();
     const char *problem = install_all();
-    if (problem == NULL && !heap_book_open(mean, max_frames, look_back_seconds)) {
+    bool watched = problem == NULL && code_watch_begin(heap_book_code_dying) == NULL;
+    if (problem == NULL && !heap_book_open(mean, max_frames, look_back_seconds, watched)) {
         problem = "there is no memory";
     }
     if (problem != NULL) {
         uninstall_all();
+        code_watch_end(heap_book_code_dying);
         return problem;
     }
     atomic_store(&mean_gap, mean);
@@ -627,6 +632,7 @@ heap_sampler_stop(void)
         return;
     }
     uninstall_all();
+    code_watch_end(heap_book_code_dying);
     heap_book_close();
 }
 

@@ -1,13 +1,16 @@
 /* The binding: arguments in, tuples out; no logic. */
 
 #include "frames.h"
+#include "collector_hold.h"
 #include "forked_child.h"
 #include "guarded.h"
 #include "heap_book.h"
 #include "heap_sampler.h"
 #include "look_back.h"
+#include "program_facts.h"
 #include "snapshot_object.h"
 #include "stack_sampler.h"
+#include "waker.h"
 
 static PyObject *
 none_or_error(const char *problem)
@@ -81,19 +84,18 @@ take_heap(struct snapshot *snapshot, void *context)
 static PyObject *
 heap_snapshot(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    Py_ssize_t first_node;
     struct heap_wanted wanted = {.taken = -1};
-    if (!PyArg_ParseTuple(args, "nL:heap_snapshot", &first_node, &wanted.moment)
+    if (!PyArg_ParseTuple(args, "L:heap_snapshot", &wanted.moment)
         || !can_look_back(wanted.moment, heap_book_looks_back())) {
         return NULL;
     }
-    PyObject *capsule = snapshot_object(first_node, take_heap, &wanted);
+    PyObject *capsule = snapshot_object(take_heap, &wanted);
     if (capsule == NULL) {
         return NULL;
     }
     const struct snapshot *snapshot = snapshot_of(capsule);
-    return Py_BuildValue("(NIIL)", capsule, snapshot->node_count, snapshot->row_count,
-                         (long long)wanted.taken);
+    return Py_BuildValue("(NIIIL)", capsule, snapshot->function_count, snapshot->node_count,
+                         snapshot->row_count, (long long)wanted.taken);
 }
 
 static PyObject *
@@ -196,9 +198,8 @@ list_threads(const struct stack_snapshot *snapshot)
 static PyObject *
 stack_snapshot(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    Py_ssize_t first_node;
     struct stacks_wanted wanted;
-    if (!PyArg_ParseTuple(args, "nL:stack_snapshot", &first_node, &wanted.moment)
+    if (!PyArg_ParseTuple(args, "L:stack_snapshot", &wanted.moment)
         || !can_look_back(wanted.moment, stack_book_looks_back())) {
         return NULL;
     }
@@ -207,9 +208,10 @@ stack_snapshot(PyObject *Py_UNUSED(module), PyObject *args)
         return PyErr_NoMemory();
     }
     PyObject *result = NULL;
-    PyObject *capsule = snapshot_object(first_node, take_stacks, &wanted);
+    PyObject *capsule = snapshot_object(take_stacks, &wanted);
     if (capsule != NULL) {
-        result = Py_BuildValue("(NIINLLKK)", capsule, wanted.taken->books.node_count,
+        result = Py_BuildValue("(NIIINLLKK)", capsule, wanted.taken->books.function_count,
+                               wanted.taken->books.node_count,
                                wanted.taken->books.row_count, list_threads(wanted.taken),
                                (long long)wanted.taken->started, (long long)wanted.taken->taken,
                                wanted.taken->clocks.process, wanted.taken->clocks.sampler);
@@ -235,6 +237,12 @@ stack_stats(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
         "cpu", cost.cpu,
         "period", cost.period,
         "slowed", cost.slowed ? Py_True : Py_False);
+}
+
+static PyObject *
+stack_reader(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
+{
+    return PyUnicode_FromString(guarded_way());
 }
 
 static PyObject *
@@ -291,6 +299,12 @@ own_stack_walked(PyObject *Py_UNUSED(module), PyObject *arg)
 }
 
 static PyObject *
+hold_collector(PyObject *Py_UNUSED(module), PyObject *function)
+{
+    return collector_hold_call(function);
+}
+
+static PyObject *
 follow_forks(PyObject *Py_UNUSED(module), PyObject *go_on)
 {
     if (!forked_child_follow(go_on)) {
@@ -332,6 +346,7 @@ static PyMethodDef methods[] = {
     {"heap_compact", heap_compact, METH_NOARGS, NULL},
     {"heap_stats", heap_stats, METH_NOARGS, NULL},
     {"stack_problem", stack_problem, METH_NOARGS, NULL},
+    {"stack_reader", stack_reader, METH_NOARGS, NULL},
     {"stack_start", stack_start, METH_VARARGS, NULL},
     {"stack_stop", stack_stop, METH_NOARGS, NULL},
     {"stack_pause", stack_pause, METH_NOARGS, NULL},
@@ -339,10 +354,21 @@ static PyMethodDef methods[] = {
     {"stack_snapshot", stack_snapshot, METH_VARARGS, NULL},
     {"stack_stats", stack_stats, METH_NOARGS, NULL},
     {"snapshot_nodes", snapshot_nodes, METH_VARARGS, NULL},
+    {"snapshot_functions", snapshot_functions, METH_VARARGS, NULL},
     {"snapshot_stacks", snapshot_stacks, METH_VARARGS, NULL},
     {"snapshot_values", snapshot_values, METH_VARARGS, NULL},
     {"snapshot_threads", snapshot_threads, METH_VARARGS, NULL},
     {"untrack", untrack, METH_O, NULL},
+    {"thread_facts", program_facts_threads, METH_O, NULL},
+    {"release_frames", program_facts_release, METH_O, NULL},
+    {"module_files", program_facts_modules, METH_O, NULL},
+    {"resident_pages", program_facts_resident, METH_NOARGS, NULL},
+    {"hold_collector", hold_collector, METH_O, NULL},
+    {"waker", waker_new, METH_NOARGS, NULL},
+    {"waker_wait", waker_wait, METH_VARARGS, NULL},
+    {"waker_wake", waker_wake, METH_O, NULL},
+    {"pause", waker_pause, METH_O, NULL},
+    {"wait_readable", waker_wait_readable, METH_VARARGS, NULL},
     {"follow_forks", follow_forks, METH_O, NULL},
     {"announce_fork", announce_fork, METH_O, NULL},
     {"fork_untold", fork_untold, METH_NOARGS, NULL},
@@ -371,7 +397,7 @@ execute(PyObject *module)
         || PyModule_AddIntConstant(module, "THREAD_OTHERS", STACK_THREAD_OTHERS) < 0) {
         return -1;
     }
-    return 0;
+    return collector_hold_init() ? 0 : -1;
 }
 
 static PyModuleDef_Slot slots[] = {

@@ -94,6 +94,33 @@ number_index_next(const struct number_index *index, uint64_t number, size_t *cur
     return NUMBER_INDEX_NONE;
 }
 
+/* Knuth, TAOCP 6.4, algorithm R: those behind the gap that would not be found any more move up. */
+static void
+remove_slot(struct number_index *index, size_t gap)
+{
+    size_t mask = index->size - 1;
+    for (size_t slot = (gap + 1) & mask; index->slots[slot].position != 0; slot = (slot + 1) & mask) {
+        size_t away = (slot - home(index, index->slots[slot].number)) & mask;
+        if (away >= ((slot - gap) & mask)) {
+            index->slots[gap] = index->slots[slot];
+            gap = slot;
+        }
+    }
+    index->slots[gap] = (struct number_slot){0};
+    index->used--;
+}
+
+uint32_t
+number_index_take(struct number_index *index, uint64_t number)
+{
+    size_t cursor = 0;
+    uint32_t position = number_index_next(index, number, &cursor);
+    if (position != NUMBER_INDEX_NONE) {
+        remove_slot(index, (home(index, number) + cursor - 1) & (index->size - 1));
+    }
+    return position;
+}
+
 size_t
 number_index_bytes(const struct number_index *index)
 {

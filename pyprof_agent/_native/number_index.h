@@ -25,6 +25,9 @@ bool number_index_put(struct number_index *index, uint64_t number, uint32_t posi
    `*cursor` is 0 before the first. */
 uint32_t number_index_next(const struct number_index *index, uint64_t number, size_t *cursor);
 
+/* Remove what was put first with that number; its position, or NUMBER_INDEX_NONE. */
+uint32_t number_index_take(struct number_index *index, uint64_t number);
+
 size_t number_index_bytes(const struct number_index *index);
 
 #endif

@@ -2,9 +2,11 @@
 #ifndef PYPROF_SNAPSHOT_H
 #define PYPROF_SNAPSHOT_H
 
+#include "function_table.h"
 #include "stack_table.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #define SNAPSHOT_VALUES 4
 
@@ -15,9 +17,12 @@ struct snapshot_row {
 };
 
 struct snapshot {
-    struct stack_node *nodes; /* codes are borrowed, from books that are open */
+    struct stack_node *nodes;
+    struct function *functions;
+    char *text; /* of their names and files */
     struct snapshot_row *rows;
     uint32_t node_count;
+    uint32_t function_count;
     uint32_t row_count;
     uint32_t columns; /* of the values, how many there are */
 };
@@ -26,30 +31,36 @@ static inline void
 snapshot_free(struct snapshot *snapshot)
 {
     free(snapshot->nodes);
+    free(snapshot->functions);
+    free(snapshot->text);
     free(snapshot->rows);
     *snapshot = (struct snapshot){0};
 }
 
-/* Room for as many rows, and a copy of the nodes; false without memory. */
+/* Room for as many rows, and a copy of the nodes and functions; false without memory. */
 static inline bool
-snapshot_init(struct snapshot *snapshot, const struct stack_table *stacks, uint32_t rows,
-              uint32_t columns)
+snapshot_init(struct snapshot *snapshot, const struct stack_table *stacks,
+              const struct function_table *functions, uint32_t rows, uint32_t columns)
 {
-    size_t bytes = stacks->count * sizeof *snapshot->nodes;
     *snapshot = (struct snapshot){
-        .nodes = malloc(bytes + 1),
+        .nodes = malloc(stacks->count * sizeof *snapshot->nodes),
+        .functions = malloc(functions->count * sizeof *snapshot->functions),
+        .text = malloc(functions->text_bytes + 1),
         .rows = malloc(rows * sizeof *snapshot->rows + 1),
         .node_count = stacks->count,
+        .function_count = functions->count,
         .row_count = rows,
         .columns = columns,
     };
-    if (snapshot->nodes == NULL || snapshot->rows == NULL) {
+    if (snapshot->nodes == NULL || snapshot->functions == NULL || snapshot->text == NULL
+        || snapshot->rows == NULL) {
         snapshot_free(snapshot);
         return false;
     }
-    for (uint32_t i = 0; i < stacks->count; i++) {
-        snapshot->nodes[i] = stacks->nodes[i];
-    }
+    memcpy(snapshot->nodes, stacks->nodes, stacks->count * sizeof *snapshot->nodes);
+    memcpy(snapshot->functions, functions->functions,
+           functions->count * sizeof *snapshot->functions);
+    memcpy(snapshot->text, functions->text, functions->text_bytes);
     return true;
 }
 

@@ -1,49 +1,33 @@
 #include "snapshot_object.h"
 
-#define NAME "pyprof_agent._native._core.snapshot"
+#include "collector_hold.h"
 
-/* It has references to the code objects of the nodes from `first_node` on, so that these can be
-   listed even if the sampler is stopped meanwhile. */
-struct held_snapshot {
-    struct snapshot copy;
-    Py_ssize_t first_node;
-};
+#define NAME "pyprof_agent._native._core.snapshot"
 
 static void
 destroy(PyObject *capsule)
 {
-    struct held_snapshot *held = PyCapsule_GetPointer(capsule, NAME);
-    for (Py_ssize_t i = held->first_node; i < (Py_ssize_t)held->copy.node_count; i++) {
-        Py_XDECREF((PyObject *)held->copy.nodes[i].code);
-    }
-    snapshot_free(&held->copy);
-    PyMem_Free(held);
+    struct snapshot *snapshot = PyCapsule_GetPointer(capsule, NAME);
+    snapshot_free(snapshot);
+    PyMem_Free(snapshot);
 }
 
 PyObject *
-snapshot_object(Py_ssize_t first_node, snapshot_take take, void *context)
+snapshot_object(snapshot_take take, void *context)
 {
-    if (first_node < 0) {
-        return PyErr_Format(PyExc_ValueError, "the first node is %zd; use 0 or more", first_node);
-    }
-    struct held_snapshot *held = PyMem_Calloc(1, sizeof *held);
-    if (held == NULL) {
+    collector_hold_again();
+    struct snapshot *snapshot = PyMem_Calloc(1, sizeof *snapshot);
+    if (snapshot == NULL) {
         return PyErr_NoMemory();
     }
-    held->first_node = first_node;
-    PyObject *capsule = PyCapsule_New(held, NAME, destroy);
+    PyObject *capsule = PyCapsule_New(snapshot, NAME, destroy);
     if (capsule == NULL) {
-        PyMem_Free(held);
+        PyMem_Free(snapshot);
         return NULL;
     }
-    /* To make an object may run any code, even stop the sampler; from here on none is made until
-       the references are taken. */
-    if (!take(&held->copy, context)) {
+    if (!take(snapshot, context)) {
         Py_DECREF(capsule);
         return PyErr_NoMemory();
-    }
-    for (Py_ssize_t i = first_node; i < (Py_ssize_t)held->copy.node_count; i++) {
-        Py_XINCREF((PyObject *)held->copy.nodes[i].code);
     }
     return capsule;
 }
@@ -51,67 +35,72 @@ snapshot_object(Py_ssize_t first_node, snapshot_take take, void *context)
 const struct snapshot *
 snapshot_of(PyObject *capsule)
 {
-    struct held_snapshot *held = PyCapsule_GetPointer(capsule, NAME);
-    return held == NULL ? NULL : &held->copy;
+    return PyCapsule_GetPointer(capsule, NAME);
 }
 
 /* Cut `*stop` down to `count`; false, with an error, if the range begins outside. */
 static bool
-clip(Py_ssize_t lowest, Py_ssize_t start, Py_ssize_t *stop, Py_ssize_t count)
+clip(Py_ssize_t start, Py_ssize_t *stop, Py_ssize_t count)
 {
     if (*stop > count) {
         *stop = count;
     }
-    if (start < lowest || start > *stop) {
-        PyErr_Format(PyExc_ValueError, "there are %zd to %zd, not %zd to %zd", lowest, count, start,
+    if (start < 0 || start > *stop) {
+        PyErr_Format(PyExc_ValueError, "there are 0 to %zd, not %zd to %zd", count, start,
                      *stop);
         return false;
     }
     return true;
 }
 
-PyObject *
-snapshot_nodes(PyObject *Py_UNUSED(module), PyObject *args)
-{
-    PyObject *capsule;
-    Py_ssize_t start;
-    Py_ssize_t stop;
-    if (!PyArg_ParseTuple(args, "Onn:snapshot_nodes", &capsule, &start, &stop)) {
-        return NULL;
-    }
-    const struct held_snapshot *held = PyCapsule_GetPointer(capsule, NAME);
-    if (held == NULL || !clip(held->first_node, start, &stop, held->copy.node_count)) {
-        return NULL;
-    }
-    PyObject *codes = PyList_New(stop - start);
-    PyObject *instructions = PyList_New(stop - start);
-    for (Py_ssize_t i = 0; codes != NULL && instructions != NULL && i < stop - start; i++) {
-        const struct stack_node *node = &held->copy.nodes[start + i];
-        PyObject *instruction = PyLong_FromLong(node->instruction);
-        if (instruction == NULL) {
-            Py_CLEAR(codes);
-            break;
-        }
-        PyList_SET_ITEM(instructions, i, instruction);
-        PyList_SET_ITEM(codes, i, Py_NewRef(node->code ? (PyObject *)node->code : Py_None));
-    }
-    if (codes == NULL || instructions == NULL) {
-        Py_XDECREF(codes);
-        Py_XDECREF(instructions);
-        return NULL;
-    }
-    return Py_BuildValue("(NN)", codes, instructions);
-}
-
 /* What is made here cannot be part of a cycle, so the garbage collector need not see it: it would go
    through half a million frames of 20,000 stacks at each of its full collections, and through the
-   thousands of new tuples of a profile it would come to one.
-
-   The stack of a row as a tuple of frames, leaf first. */
+   thousands of new tuples of a profile it would come to one. */
 static PyObject *
-make_stack(const struct snapshot *snapshot, const struct snapshot_row *row, PyObject *frames)
+untracked(PyObject *tuple)
 {
-    uint32_t leaf = row->node;
+    if (tuple != NULL) {
+        PyObject_GC_UnTrack(tuple);
+    }
+    return tuple;
+}
+
+/* The function of a node and its line; 0 and its number for a marker. */
+static PyObject *
+make_node(const struct snapshot *snapshot, Py_ssize_t number, PyObject *Py_UNUSED(frames))
+{
+    const struct stack_node *node = &snapshot->nodes[number];
+    return untracked(
+        Py_BuildValue("(Ii)", node->function, node->function == 0 ? node->instruction : node->line));
+}
+
+static PyObject *
+make_text(const struct snapshot *snapshot, uint32_t begin)
+{
+    struct function_text text = function_text_at(snapshot->text, begin);
+    return PyUnicode_FromKindAndData((int)text.kind, text.data, (Py_ssize_t)text.length);
+}
+
+/* Name, file and first line of a function. */
+static PyObject *
+make_function(const struct snapshot *snapshot, Py_ssize_t number, PyObject *Py_UNUSED(frames))
+{
+    const struct function *function = &snapshot->functions[number];
+    PyObject *name = make_text(snapshot, function->name);
+    PyObject *file = make_text(snapshot, function->file);
+    if (name == NULL || file == NULL) {
+        Py_XDECREF(name);
+        Py_XDECREF(file);
+        return NULL;
+    }
+    return untracked(Py_BuildValue("(NNi)", name, file, function->first_line));
+}
+
+/* The stack of a row as a tuple of frames, leaf first. */
+static PyObject *
+make_stack(const struct snapshot *snapshot, Py_ssize_t number, PyObject *frames)
+{
+    uint32_t leaf = snapshot->rows[number].node;
     Py_ssize_t depth = 0;
     for (uint32_t node = leaf; node != STACK_ROOT; node = snapshot->nodes[node].parent) {
         depth++;
@@ -128,44 +117,58 @@ make_stack(const struct snapshot *snapshot, const struct snapshot_row *row, PyOb
         }
         PyTuple_SET_ITEM(stack, i++, Py_NewRef(PyList_GET_ITEM(frames, node)));
     }
-    PyObject_GC_UnTrack(stack);
-    return stack;
+    return untracked(stack);
 }
 
 static PyObject *
-make_values(const struct snapshot *snapshot, const struct snapshot_row *row,
-            PyObject *Py_UNUSED(frames))
+make_values(const struct snapshot *snapshot, Py_ssize_t number, PyObject *Py_UNUSED(frames))
 {
+    const struct snapshot_row *row = &snapshot->rows[number];
     PyObject *numbers = PyTuple_New(snapshot->columns);
     for (uint32_t i = 0; numbers != NULL && i < snapshot->columns; i++) {
-        PyObject *number = PyLong_FromUnsignedLongLong(row->values[i]);
-        if (number == NULL) {
+        PyObject *value = PyLong_FromUnsignedLongLong(row->values[i]);
+        if (value == NULL) {
             Py_CLEAR(numbers);
             break;
         }
-        PyTuple_SET_ITEM(numbers, (Py_ssize_t)i, number);
+        PyTuple_SET_ITEM(numbers, (Py_ssize_t)i, value);
     }
-    if (numbers != NULL) {
-        PyObject_GC_UnTrack(numbers);
-    }
-    return numbers;
+    return untracked(numbers);
 }
 
 static PyObject *
-make_thread(const struct snapshot *Py_UNUSED(snapshot), const struct snapshot_row *row,
-            PyObject *Py_UNUSED(frames))
+make_thread(const struct snapshot *snapshot, Py_ssize_t number, PyObject *Py_UNUSED(frames))
 {
-    return PyLong_FromUnsignedLong(row->thread);
+    return PyLong_FromUnsignedLong(snapshot->rows[number].thread);
 }
 
-typedef PyObject *(*make_row)(const struct snapshot *, const struct snapshot_row *,
-                              PyObject *frames);
-
-/* What `make` makes of each row from start to stop; the arguments are those, after the snapshot,
-   and then the frames if the format has them. */
-static PyObject *
-list_rows(PyObject *args, const char *format, make_row make)
+static uint32_t
+count_nodes(const struct snapshot *snapshot)
 {
+    return snapshot->node_count;
+}
+
+static uint32_t
+count_functions(const struct snapshot *snapshot)
+{
+    return snapshot->function_count;
+}
+
+static uint32_t
+count_rows(const struct snapshot *snapshot)
+{
+    return snapshot->row_count;
+}
+
+typedef uint32_t (*count_items)(const struct snapshot *);
+typedef PyObject *(*make_item)(const struct snapshot *, Py_ssize_t number, PyObject *frames);
+
+/* What `make` makes of each from start to stop; the arguments are those, after the snapshot, and then
+   the frames if the format has them. */
+static PyObject *
+list_items(PyObject *args, const char *format, count_items count, make_item make)
+{
+    collector_hold_again();
     PyObject *capsule;
     Py_ssize_t start;
     Py_ssize_t stop;
@@ -173,43 +176,56 @@ list_rows(PyObject *args, const char *format, make_row make)
     if (!PyArg_ParseTuple(args, format, &capsule, &start, &stop, &PyList_Type, &frames)) {
         return NULL;
     }
-    const struct held_snapshot *held = PyCapsule_GetPointer(capsule, NAME);
-    if (held == NULL || !clip(0, start, &stop, held->copy.row_count)) {
+    const struct snapshot *snapshot = snapshot_of(capsule);
+    if (snapshot == NULL || !clip(start, &stop, count(snapshot))) {
         return NULL;
     }
-    PyObject *rows = PyList_New(stop - start);
-    for (Py_ssize_t i = start; rows != NULL && i < stop; i++) {
-        PyObject *row = make(&held->copy, &held->copy.rows[i], frames);
-        if (row == NULL) {
-            Py_CLEAR(rows);
+    PyObject *items = PyList_New(stop - start);
+    for (Py_ssize_t i = start; items != NULL && i < stop; i++) {
+        PyObject *item = make(snapshot, i, frames);
+        if (item == NULL) {
+            Py_CLEAR(items);
             break;
         }
-        PyList_SET_ITEM(rows, i - start, row);
+        PyList_SET_ITEM(items, i - start, item);
     }
-    return rows;
+    return items;
+}
+
+PyObject *
+snapshot_nodes(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    return list_items(args, "Onn:snapshot_nodes", count_nodes, make_node);
+}
+
+PyObject *
+snapshot_functions(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    return list_items(args, "Onn:snapshot_functions", count_functions, make_function);
 }
 
 PyObject *
 snapshot_stacks(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    return list_rows(args, "OnnO!:snapshot_stacks", make_stack);
+    return list_items(args, "OnnO!:snapshot_stacks", count_rows, make_stack);
 }
 
 PyObject *
 snapshot_values(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    return list_rows(args, "Onn:snapshot_values", make_values);
+    return list_items(args, "Onn:snapshot_values", count_rows, make_values);
 }
 
 PyObject *
 snapshot_threads(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    return list_rows(args, "Onn:snapshot_threads", make_thread);
+    return list_items(args, "Onn:snapshot_threads", count_rows, make_thread);
 }
 
 PyObject *
 untrack(PyObject *Py_UNUSED(module), PyObject *rows)
 {
+    collector_hold_again();
     if (!PyList_CheckExact(rows)) {
         return PyErr_Format(PyExc_TypeError, "the rows are a %s; use a list",
                             Py_TYPE(rows)->tp_name);

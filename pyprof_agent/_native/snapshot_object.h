@@ -9,14 +9,14 @@
 /* Fills a snapshot, and makes no object; false without memory. */
 typedef bool (*snapshot_take)(struct snapshot *snapshot, void *context);
 
-/* Only its nodes from `first_node` on can be listed. */
-PyObject *snapshot_object(Py_ssize_t first_node, snapshot_take take, void *context);
+PyObject *snapshot_object(snapshot_take take, void *context);
 
 /* What is in it; NULL, with an error, for another object. */
 const struct snapshot *snapshot_of(PyObject *capsule);
 
 /* Functions of the module. */
 PyObject *snapshot_nodes(PyObject *module, PyObject *args);
+PyObject *snapshot_functions(PyObject *module, PyObject *args);
 PyObject *snapshot_stacks(PyObject *module, PyObject *args);
 PyObject *snapshot_values(PyObject *module, PyObject *args);
 PyObject *snapshot_threads(PyObject *module, PyObject *args);

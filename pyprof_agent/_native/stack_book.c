@@ -1,6 +1,8 @@
 #include "stack_book.h"
 
 #include "fork_lock.h"
+#include "function_source.h"
+#include "guarded.h"
 #include "look_back.h"
 
 #include <string.h>
@@ -29,13 +31,15 @@ struct thread {
 #define CLOCKS_INDEX UINT32_MAX
 #define THREAD_INDEX(number) (UINT32_MAX - 1 - (number)) /* beyond any row's */
 
-/* All of it is guarded by `lock`. Under it only memory is read and written; the header of a code
-   object that is new is read by a system call. */
+/* All of it is guarded by `lock`. Under it only memory is read and written; code objects are read by
+   system calls. */
 static struct {
     bool open;
     int max_frames;
     struct stack_table stacks;
     struct code_table codes;
+    struct function_table functions;
+    struct function_source source; /* room to read one */
     struct look_back history;
     struct row *rows;
     uint32_t row_count;
@@ -115,17 +119,16 @@ overflow_row(void)
     return row_of(STACK_THREAD_OTHERS, stack_table_marker(&book.stacks, MARKER_OVERFLOW));
 }
 
-/* All but the code table, which runs code when it goes. */
 static void
 release(void)
 {
     stack_table_free(&book.stacks);
+    code_table_free(&book.codes);
+    function_table_free(&book.functions);
     look_back_free(&book.history);
     free(book.rows);
     free(book.index);
-    struct code_table codes = book.codes;
     memset(&book, 0, sizeof book);
-    book.codes = codes;
 }
 
 bool
@@ -135,8 +138,9 @@ stack_book_open(int max_frames, uint32_t look_back_seconds, int64_t now)
     book.slots = 1024;
     book.index = calloc(book.slots, sizeof *book.index);
     book.open = book.index != NULL && stack_table_init(&book.stacks, STACK_MAX_NODES)
-                && code_table_init(&book.codes, STACK_MAX_CODES)
+                && function_table_init(&book.functions, STACK_MAX_CODES, STACK_MAX_TEXT)
                 && look_back_init(&book.history, look_back_seconds, STACK_MAX_HISTORY, now);
+    code_table_init(&book.codes, STACK_MAX_CODES);
     book.max_frames = max_frames;
     book.thread_count = STACK_FIRST_THREAD;
     book.started = book.now = book.before = now;
@@ -162,10 +166,7 @@ stack_book_close(void)
 {
     fork_lock_take(&lock);
     release();
-    struct code_table codes = book.codes;
-    memset(&book.codes, 0, sizeof book.codes);
     fork_lock_give(&lock);
-    code_table_free(&codes);
 }
 
 void
@@ -182,13 +183,14 @@ stack_book_in_child(void)
     }
 }
 
-bool
+void
 stack_book_code_dying(PyObject *code)
 {
     fork_lock_take(&lock);
-    bool kept = book.open && code_table_dying(&book.codes, code);
+    if (book.open) {
+        code_table_dying(&book.codes, code);
+    }
     fork_lock_give(&lock);
-    return kept;
 }
 
 uint64_t
@@ -216,8 +218,40 @@ overflow(void)
     return stack_table_marker(&book.stacks, MARKER_OVERFLOW);
 }
 
+/* The node of a frame below its caller's. STACK_NONE if it cannot be read, or there is no room: then
+   `*full` is set. */
 static uint32_t
-intern(const struct walk *walk)
+node_of(uint32_t caller, const struct walk_frame *frame, uint64_t destroyed, bool *full)
+{
+    struct known_code *known = code_table_get(&book.codes, frame->code, destroyed);
+    if (known == NULL) {
+        return STACK_NONE;
+    }
+    if (known->function == FUNCTION_NONE) {
+        struct function_facts facts;
+        if (!function_source_facts(&book.source, guarded_copy, frame->code, &facts)) {
+            return STACK_NONE;
+        }
+        known->function = function_table_intern(&book.functions, &facts);
+    }
+    uint32_t node = known->function == FUNCTION_NONE
+                        ? STACK_NONE
+                        : stack_table_intern(&book.stacks, caller, known->function,
+                                             frame->instruction);
+    *full = node == STACK_NONE;
+    if (*full) {
+        return STACK_NONE;
+    }
+    int32_t *line = &book.stacks.nodes[node].line;
+    if (*line == STACK_LINE_UNKNOWN
+        && !function_source_line(guarded_copy, frame->code, frame->instruction, line)) {
+        *line = 0;
+    }
+    return node;
+}
+
+static uint32_t
+intern(const struct walk *walk, uint64_t destroyed)
 {
     int shown = 0;
     int count = 0; /* of the frames, from the leaf on, that make a stack of at most max_frames */
@@ -230,17 +264,16 @@ intern(const struct walk *walk)
         return STACK_NONE; /* in the place of those there are others, which were not read */
     }
     bool cut = walk->cut || count < walk->count;
+    bool full = false;
     uint32_t node = cut ? stack_table_marker(&book.stacks, MARKER_CUT) : STACK_ROOT;
     while (count-- > 0 && node != STACK_NONE) {
         const struct walk_frame *frame = &walk->frames[count];
         if (frame->part == WALK_SHOWN) {
-            bool made;
-            node = stack_table_intern(&book.stacks, node, (void *)address_pointer(frame->code),
-                                      frame->instruction, &made);
+            node = node_of(node, frame, destroyed, &full);
         }
     }
     if (node == STACK_NONE) {
-        return overflow();
+        return full ? overflow() : STACK_NONE;
     }
     return node == STACK_ROOT ? stack_table_marker(&book.stacks, MARKER_NO_FRAME) : node;
 }
@@ -252,7 +285,7 @@ stack_book_intern(struct walk *walk, uint64_t codes_destroyed)
     uint32_t node = STACK_NONE;
     uint64_t refused = book.codes.refused;
     if (walk_frames(walk, &book.codes, codes_destroyed) == WALK_WHOLE) {
-        node = intern(walk);
+        node = intern(walk, codes_destroyed);
     }
     else if (book.codes.refused != refused) {
         node = overflow();
@@ -399,16 +432,12 @@ stack_book_failed(unsigned attempts, bool unreadable)
 static bool
 copy(struct stack_snapshot *snapshot)
 {
-    if (!book.open || !snapshot_init(&snapshot->books, &book.stacks, book.row_count, 3)) {
+    if (!book.open
+        || !snapshot_init(&snapshot->books, &book.stacks, &book.functions, book.row_count, 3)) {
         return false;
     }
-    code_table_own(&book.codes);
-    for (uint32_t i = 0; book.codes.lost > 0 && i < snapshot->books.node_count; i++) {
-        struct stack_node *node = &snapshot->books.nodes[i];
-        if (node->code != NULL && code_table_is_lost(&book.codes, node->code)) {
-            *node = (struct stack_node){NULL, MARKER_UNREADABLE, node->parent};
-        }
-    }
+    guarded_notice_filter();
+    code_table_check(&book.codes);
     snapshot->started = book.started;
     for (uint32_t i = 0; i < book.row_count; i++) {
         const struct row *row = &book.rows[i];
@@ -484,6 +513,7 @@ stack_book_stats(void)
     stats.rows = book.row_count;
     stats.nodes = book.stacks.count;
     stats.bytes = sizeof book + stack_table_bytes(&book.stacks) + code_table_bytes(&book.codes)
+                  + function_table_bytes(&book.functions)
                   + look_back_bytes(&book.history) + book.row_capacity * sizeof *book.rows
                   + book.slots * sizeof *book.index;
     fork_lock_give(&lock);

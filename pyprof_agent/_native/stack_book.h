@@ -9,6 +9,7 @@
 #define STACK_MAX_FRAMES 1024
 #define STACK_MAX_NODES (1u << 18)
 #define STACK_MAX_CODES (1u << 16)
+#define STACK_MAX_TEXT (1u << 23) /* bytes of names */
 #define STACK_MAX_ROWS (1u << 16)
 #define STACK_MAX_HISTORY (1u << 18) /* records: 10 MB */
 
@@ -54,11 +55,11 @@ struct stack_stats {
 /* Open an empty book; false without memory. Called with the GIL held. */
 bool stack_book_open(int max_frames, uint32_t look_back_seconds, int64_t now);
 
-/* Forget everything, and give the code objects back. Called with the GIL held. */
+/* Forget everything. */
 void stack_book_close(void);
 
-/* A code object is about to die. Called with the GIL held; true if it must not. */
-bool stack_book_code_dying(PyObject *code);
+/* A code object is about to die. Called with the GIL held. */
+void stack_book_code_dying(PyObject *code);
 
 /* For the sampling thread. */
 

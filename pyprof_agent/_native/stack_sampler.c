@@ -100,7 +100,7 @@ static struct fork_lock cost_lock = FORK_LOCK_INITIALIZER;
 static struct stack_cost last_cost;
 
 static _Atomic uint64_t own_native_id; /* of the last sampling thread; 0: it did not run yet */
-static unsigned forks; /* that are under way; nobody is looked at meanwhile */
+static _Atomic unsigned forks; /* that are under way; nobody is looked at meanwhile */
 
 /* Of the sampling thread itself; `wake_lock` guards `ending`. */
 static pthread_mutex_t wake_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -319,7 +319,10 @@ read_stack(struct sampled *sampled)
         enum walk_end end =
             walk_copy(&sampler.walk, sampled->state, sampled->id, &sampled->memory);
         if (end == WALK_GONE) {
-            return STACK_NONE;
+            if (guarded_works()) {
+                return STACK_NONE;
+            }
+            break;
         }
         uint32_t node =
             end == WALK_TORN ? STACK_NONE : stack_book_intern(&sampler.walk, destroyed);
@@ -453,6 +456,7 @@ take_census(void)
 static void
 look(void)
 {
+    guarded_notice_filter();
     int64_t now = monotonic();
     if (sampler.unsure || !address_same(sampler.newest, newest_thread())
         || sampler.made != frames_threads_made(sampler.interpreter)) {
@@ -629,18 +633,15 @@ halt(void)
 static void
 before_fork(void)
 {
-    fork_lock_take(&lock);
     forks++;
-    fork_lock_give(&lock);
+    fork_lock_pass(&lock);
     stack_book_before_fork();
 }
 
 static void
 after_fork(void)
 {
-    fork_lock_take(&lock);
     forks--;
-    fork_lock_give(&lock);
 }
 
 static void
@@ -650,6 +651,7 @@ in_forked_child(void)
         memset(&sampler, 0, sizeof sampler); /* not freed: what is half changed may point anywhere */
     }
     stack_book_in_child();
+    guarded_in_child();
     fork_lock_renew(&cost_lock);
     pthread_mutex_init(&wake_lock, NULL);
     forks = 0;
@@ -712,7 +714,7 @@ stack_sampler_stop(void)
     }
     halt();
     started = false;
-    code_watch_end();
+    code_watch_end(stack_book_code_dying);
     fork_lock_take(&lock);
     walk_free(&sampler.walk);
     free(sampler.threads);
@@ -778,8 +780,9 @@ stack_sampler_own(struct position *positions, int limit)
     const PyThreadState *own = PyThreadState_Get();
     struct walk_memory memory = {0};
     struct walk walk;
-    struct code_table codes = {0};
-    bool whole = walk_init(&walk, WALK_ROOM(limit)) && code_table_init(&codes, STACK_MAX_CODES)
+    struct code_table codes;
+    code_table_init(&codes, STACK_MAX_CODES);
+    bool whole = walk_init(&walk, WALK_ROOM(limit))
                  && walk_copy(&walk, address_of(own), own->id, &memory) == WALK_WHOLE
                  && walk_frames(&walk, &codes, 0) == WALK_WHOLE;
     int count = 0;

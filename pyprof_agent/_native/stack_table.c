@@ -6,9 +6,9 @@
 #define FIRST_CAPACITY 1024u
 
 static uint32_t
-slot_of(const struct stack_table *table, uint32_t parent, const void *code, int32_t instruction)
+slot_of(const struct stack_table *table, uint32_t parent, uint32_t function, int32_t instruction)
 {
-    uint64_t hash = (uint64_t)(uintptr_t)code;
+    uint64_t hash = function * UINT64_C(0x94d049bb133111eb);
     hash = (hash ^ ((uint64_t)parent << 32 | (uint32_t)instruction)) * UINT64_C(0x9e3779b97f4a7c15);
     hash = (hash ^ (hash >> 29)) * UINT64_C(0xbf58476d1ce4e5b9);
     return (uint32_t)(hash >> 32) & (table->slots - 1);
@@ -34,7 +34,7 @@ grow(struct stack_table *table)
     table->slots = capacity * 2;
     for (uint32_t id = 1; id < table->count; id++) {
         const struct stack_node *node = &nodes[id];
-        uint32_t slot = slot_of(table, node->parent, node->code, node->instruction);
+        uint32_t slot = slot_of(table, node->parent, node->function, node->instruction);
         while (index[slot] != 0) {
             slot = (slot + 1) & (table->slots - 1);
         }
@@ -66,14 +66,13 @@ stack_table_free(struct stack_table *table)
 }
 
 uint32_t
-stack_table_intern(struct stack_table *table, uint32_t parent, void *code, int32_t instruction,
-                   bool *made)
+stack_table_intern(struct stack_table *table, uint32_t parent, uint32_t function,
+                   int32_t instruction)
 {
-    *made = false;
-    uint32_t slot = slot_of(table, parent, code, instruction);
+    uint32_t slot = slot_of(table, parent, function, instruction);
     for (uint32_t id; (id = table->index[slot]) != 0; slot = (slot + 1) & (table->slots - 1)) {
         const struct stack_node *node = &table->nodes[id];
-        if (node->code == code && node->parent == parent && node->instruction == instruction) {
+        if (node->function == function && node->parent == parent && node->instruction == instruction) {
             return id;
         }
     }
@@ -84,23 +83,21 @@ stack_table_intern(struct stack_table *table, uint32_t parent, void *code, int32
         if (!grow(table)) {
             return STACK_NONE;
         }
-        slot = slot_of(table, parent, code, instruction);
+        slot = slot_of(table, parent, function, instruction);
         while (table->index[slot] != 0) {
             slot = (slot + 1) & (table->slots - 1);
         }
     }
     uint32_t id = table->count++;
-    table->nodes[id] = (struct stack_node){code, instruction, parent};
+    table->nodes[id] = (struct stack_node){function, instruction, parent, STACK_LINE_UNKNOWN};
     table->index[slot] = id;
-    *made = true;
     return id;
 }
 
 uint32_t
 stack_table_marker(struct stack_table *table, enum stack_marker marker)
 {
-    bool made;
-    return stack_table_intern(table, STACK_ROOT, NULL, (int32_t)marker, &made);
+    return stack_table_intern(table, STACK_ROOT, 0, (int32_t)marker);
 }
 
 size_t

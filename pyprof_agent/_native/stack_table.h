@@ -9,7 +9,9 @@
 #define STACK_ROOT 0u          /* the empty stack */
 #define STACK_NONE UINT32_MAX  /* the table is full, or there is no memory */
 
-/* Nodes without code, by their `instruction`. */
+#define STACK_LINE_UNKNOWN (-1)
+
+/* Nodes without a function, by their `instruction`. */
 enum stack_marker {
     MARKER_CUT = 1,        /* root of a stack that was deeper than max_frames */
     MARKER_NO_FRAME = 2,   /* outside of any Python function */
@@ -19,12 +21,13 @@ enum stack_marker {
 };
 
 struct stack_node {
-    void *code;          /* NULL for a marker */
+    uint32_t function;   /* its number in a function_table; 0 for a marker */
     int32_t instruction; /* of a marker: which one */
     uint32_t parent;     /* its caller's node */
+    int32_t line;        /* set by the owner, once it is known */
 };
 
-/* Not thread-safe: its owner has a lock. Nodes are never removed or changed. */
+/* Not thread-safe: its owner has a lock. Nodes are never removed. */
 struct stack_table {
     struct stack_node *nodes;
     uint32_t *index; /* hash table of node ids; 0 is empty */
@@ -38,10 +41,9 @@ struct stack_table {
 bool stack_table_init(struct stack_table *table, uint32_t limit);
 void stack_table_free(struct stack_table *table);
 
-/* The node below `parent` for this frame, made if it is not there (then `*made` is set);
-   STACK_NONE if that cannot be. */
-uint32_t stack_table_intern(struct stack_table *table, uint32_t parent, void *code,
-                            int32_t instruction, bool *made);
+/* The node below `parent` for this frame, made if it is not there; STACK_NONE if that cannot be. */
+uint32_t stack_table_intern(struct stack_table *table, uint32_t parent, uint32_t function,
+                            int32_t instruction);
 
 /* The node of a marker, below the root. */
 uint32_t stack_table_marker(struct stack_table *table, enum stack_marker marker);

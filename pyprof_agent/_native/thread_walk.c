@@ -269,6 +269,8 @@ describe(struct walk *walk, struct walk_frame *frame, struct _PyInterpreterFrame
                           || facts->first_traceable >= facts->length;
     frame->has_called = come_to_a_call && frames_has_stack_pointer(header)
                         && !code_table_leaves(known, frame->instruction);
+    frame->suspended = frame->generator
+                       && code_table_leaves(known, frame->instruction - FRAMES_BEHIND_YIELD);
     return true;
 }
 
@@ -292,14 +294,26 @@ link_holds(const struct walk_frame *callee, const struct walk_frame *caller)
            a finalizer, above the frame that has just been left or is still being made. */
         return false;
     }
-    return callee->from_c || caller->part == WALK_HIDDEN
+    return callee->from_c || callee->passes_on || caller->part == WALK_HIDDEN
            || (caller->has_called && !address_is_null(callee->code));
+}
+
+/* What is thrown into a coroutine goes to the innermost that it awaits: CPython puts those on the way there
+   on the stack as they are, suspended, one above the other and below a call from C. */
+static void
+find_those_that_pass_on(struct walk *walk)
+{
+    for (int i = 1; i < walk->count; i++) {
+        const struct walk_frame *above = &walk->frames[i - 1];
+        walk->frames[i].passes_on = walk->frames[i].suspended && (above->from_c || above->passes_on);
+    }
 }
 
 /* From the root up, the frames that hold; those above have been left by now. */
 static void
 drop_left(struct walk *walk)
 {
+    find_those_that_pass_on(walk);
     int leaf = walk->count - 1;
     while (leaf > 0 && link_holds(&walk->frames[leaf - 1], &walk->frames[leaf])) {
         leaf--;

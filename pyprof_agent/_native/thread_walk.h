@@ -33,6 +33,8 @@ struct walk_frame {
     bool on_data_stack;
     bool generator;
     bool from_c;     /* it may have been called by C */
+    bool suspended;  /* a generator that has yielded and was not gone on with */
+    bool passes_on;  /* what was thrown into it, to one that it awaits */
     bool has_called; /* it may be waiting for a Python function that it called */
     struct address end; /* where a frame above it would begin; 0 if that is not known */
 };

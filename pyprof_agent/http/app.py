@@ -31,6 +31,7 @@ from pyprof_agent.http.renderings import PARAMETERS, Rendering, rendering
 from pyprof_agent.http.sharing import Shared
 from pyprof_agent.http.shutdown import ServerEnd
 from pyprof_agent.leaks.report import LeakReport
+from pyprof_agent.own_process import in_server
 from pyprof_agent.profile import Profile
 
 _LOG = logging.getLogger("pyprof_agent")
@@ -52,6 +53,11 @@ MAX_SYMBOL_BYTES = 1 << 22
 NO_ASYNCIO = (
     "these endpoints need an asyncio event loop, and this server runs another one (trio?); "
     "pyprof_agent.serve() has a port and a loop of its own"
+)
+
+NO_GARBAGE_HERE = (
+    "gc=1 is not served by this port: its thread is the agent's, and finalizers of the program "
+    "must not run there; leave it out, and let the program call gc.collect()"
 )
 
 
@@ -213,6 +219,8 @@ class _Endpoints:
         if seconds is not None:
             return await self._window(backend, name, f"{name}-delta", seconds, wanted, request)
         collect_garbage = name in ("heap", "delta_heap") and window.flag(params, "gc") > 0
+        if collect_garbage and in_server():
+            raise window.BadParameterError(NO_GARBAGE_HERE)
         # What is answered alike is shared, whatever the number.
         debug = max(-1, min(window.flag(params, "debug"), 2))
         if debug:
@@ -222,7 +230,7 @@ class _Endpoints:
 
         async def collect() -> bytes:
             if collect_garbage:
-                await backend.offload(gc.collect)
+                gc.collect()  # here: finalizers are the program's, and so is this thread
             if name == "goroutine" and debug >= 2:
                 return await backend.offload(text.dump, await backend.each_thread_and_task())
             profile = await backend.capture_async(name)

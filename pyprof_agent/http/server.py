@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import contextlib
 import socket
 import threading
 import time
+from functools import partial
 
 import uvicorn
 from starlette.applications import Starlette
@@ -15,8 +17,10 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
 from pyprof_agent import forks
+from pyprof_agent.collector import kept_off
 from pyprof_agent.errors import ServeError
 from pyprof_agent.http.mounting import PREFIX, OnlyFgprof
+from pyprof_agent.http.own_loop import own_loop
 from pyprof_agent.http.tls import Certificates
 from pyprof_agent.own_process import SERVER_THREAD, forget
 from pyprof_agent.pauses import pause
@@ -64,13 +68,12 @@ class Server:
         config.load()
         config.ssl = tls  # made by us, as uvicorn would ask for the password of a key
         self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(
-            target=self._server.run,
-            kwargs={"sockets": [self._socket]},
-            name=SERVER_THREAD,
-            daemon=True,
-        )
-        self._thread.start()
+        thread = threading.Thread(target=self._run, name=SERVER_THREAD, daemon=True)
+        # All that it calls: `threading` has code of its own at both ends.
+        function, args = kept_off(thread._bootstrap)  # type: ignore[attr-defined]
+        thread._bootstrap = partial(function, *args)  # type: ignore[attr-defined]
+        self._thread = thread
+        thread.start()
         deadline = time.monotonic() + START_SECONDS
         while not self._server.started and self._thread.is_alive():
             if time.monotonic() > deadline:
@@ -81,6 +84,10 @@ class Server:
             raise ServeError(f"the server on {self.url} did not start; its log says why")
         _servers.add(self)
         _install_hooks()
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=own_loop) as runner:
+            runner.run(self._server.serve(sockets=[self._socket]))
 
     def stop(self) -> None:
         """Stop serving; a capture under way is given a second. Does nothing if stopped."""

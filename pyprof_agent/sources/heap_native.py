@@ -5,7 +5,6 @@ There is one sampler in the process. Agents that want the same of it share it.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 
@@ -125,14 +124,14 @@ class NativeHeap(SharingEngine):
             _sampler.resets += core.heap_repair()
             time_nanos = self._now()
             _sampler.epoch += core.heap_compact()
-            known = self._names.known(_sampler.epoch + core.heap_stats()["run"])
+            epoch = _sampler.epoch + core.heap_stats()["run"]
             try:
-                snapshot, nodes, rows, taken = core.heap_snapshot(known, moment)
+                snapshot, functions, nodes, rows, taken = core.heap_snapshot(moment)
             except LookupError as error:
                 raise CaptureError(f"{error}: look_back is 0") from None
             if moment >= 0:
                 time_nanos -= time.monotonic_ns() - taken
-            stacks = self._names.stacks(snapshot, nodes, rows)
+            stacks = self._names.stacks(epoch, snapshot, functions, nodes, rows)
             samples: list[Sample] = []
             for start, stop in batches(0, rows):
                 values = core.snapshot_values(snapshot, start, stop)
@@ -164,7 +163,7 @@ class NativeHeap(SharingEngine):
         with _sampler.lock:
             if not self._running:
                 return 0
-            snapshot, _, rows, _ = core.heap_snapshot(sys.maxsize, -1)  # without frames
+            snapshot, _, _, rows, _ = core.heap_snapshot(-1)
             return sum(
                 row[3]
                 for start, stop in batches(0, rows)
@@ -185,6 +184,7 @@ class NativeHeap(SharingEngine):
         del stats["run"]
         return {
             **stats,
+            "own_bytes": stats["own_bytes"] + self._names.own_bytes,
             "resets": _sampler.resets,
             "sample_bytes": _sampler.settings.get("heap_sample_bytes", 0),
         }

@@ -9,11 +9,22 @@ from collections.abc import Iterator, Sequence
 from importlib.machinery import SourceFileLoader
 from types import CodeType, ModuleType
 
+from pyprof_agent._native import unusable as extension_unusable
 from pyprof_agent.profile import Frame
+from pyprof_agent.sources.code_notes import CodeNotes
 from pyprof_agent.sources.source_lines import SourceLines, namespace
 
-MAX_FRAMES_REMEMBERED = 200_000
+if not extension_unusable():
+    from pyprof_agent._native import core
+
+MAX_FRAMES_REMEMBERED = 50_000
 """Past this many the cache starts afresh: generated code has no end of lines."""
+
+MAX_CODES_REMEMBERED = 20_000
+"""The same for code objects that Python looks up."""
+
+NOTE_BYTES = 700
+"""Of a code object that Python has looked up: the note on it, and a table of five instructions."""
 
 TRUNCATED = Frame("<deeper frames cut off>", "", 0, 0)
 """Root of the stacks that were deeper than `max_frames`."""
@@ -30,30 +41,41 @@ class FrameNames:
             self._directory = os.getcwd()
         except OSError:  # it has been removed
             self._directory = ""
-        self._frames: dict[tuple[int, int], tuple[CodeType, Frame]] = {}
+        self._frames: dict[tuple[str, str, int, int], Frame] = {}
+        self._codes: CodeNotes[dict[int, Frame]] = CodeNotes(MAX_CODES_REMEMBERED)
         self._lines: dict[tuple[str, int], Frame] = {}
         self._modules: dict[str, str] = {}
         self._modules_seen = 0
         self._sources: dict[str, SourceLines] = {}
         self._since = time.time()
+        self._bytes = 0  # of what `_frames` and `_lines` hold
 
     def of_code(self, code: CodeType, instruction: int) -> Frame:
         """The frame of `code` at the byte offset `instruction` (`frame.f_lasti`)."""
-        # The code object is kept beside the frame, so that its id cannot be used again.
-        key = (id(code), instruction)
-        known = self._frames.get(key)
-        if known is None:
-            filename = self._path(code.co_filename)
-            frame = Frame(
-                f"{self._module(filename)}.{code.co_qualname}",
-                filename,
-                code.co_firstlineno,
-                _line(code, instruction),
-            )
+        self._codes.sweep()
+        frames = self._codes.get(code)
+        if frames is None:
+            frames = {}
+            self._codes.put(code, frames)
+        frame = frames.get(instruction)
+        if frame is None:
+            line = _line(code, instruction)
+            frame = self.of_function(code.co_qualname, code.co_filename, code.co_firstlineno, line)
+            frames[instruction] = frame
+        return frame
+
+    def of_function(self, name: str, file: str, first_line: int, line: int) -> Frame:
+        """The frame of a line of a function, given as its code object has it."""
+        key = (name, file, first_line, line)
+        frame = self._frames.get(key)
+        if frame is None:
+            path = self._path(file)
+            frame = Frame(f"{self._module(path)}.{name}", path, first_line, line)
             if len(self._frames) >= MAX_FRAMES_REMEMBERED:
-                self._frames = {}
-            self._frames[key] = known = (code, frame)
-        return known[1]
+                self._forget_frames()
+            self._frames[key] = frame
+            self._bytes += _bytes_of(key, frame)
+        return frame
 
     def of_line(self, filename: str, line: int) -> Frame:
         """The frame of a source line, in the innermost function whose body holds that line.
@@ -73,8 +95,9 @@ class FrameNames:
             function, first_line = source.owner(line)
             frame = Frame(f"{module}.{function}", path, first_line, line)
             if len(self._lines) >= MAX_FRAMES_REMEMBERED:
-                self._lines = {}
+                self._forget_frames()
             self._lines[key] = frame
+            self._bytes += _bytes_of(key, frame)
         return frame
 
     def of_lines(self, positions: Sequence[tuple[str, int]]) -> tuple[Frame, ...]:
@@ -86,10 +109,18 @@ class FrameNames:
         """Let go of the code that `of_line` read from files; it is read again when needed."""
         self._sources = {}
 
+    def stats(self) -> dict[str, float]:
+        """How many frames have names, and `own_bytes`: the memory of these."""
+        tables = (self._frames, self._lines, self._modules)
+        own_bytes = self._bytes + sum(map(sys.getsizeof, tables)) + NOTE_BYTES * len(self._codes)
+        return {"frames": len(self._frames) + len(self._lines), "own_bytes": own_bytes}
+
+    def _forget_frames(self) -> None:
+        self._frames, self._lines, self._bytes = {}, {}, 0
+
     def known(self) -> Iterator[Frame]:
-        """Every frame named so far, some of them twice."""
-        for _, frame in list(self._frames.values()):
-            yield frame
+        """Every frame named so far."""
+        yield from list(self._frames.values())
         yield from list(self._lines.values())
 
     def _path(self, filename: str) -> str:
@@ -119,12 +150,23 @@ class FrameNames:
         # These come before what is known: a file seen while its module was being imported
         # may have been named from its path.
         names: dict[str, str] = {}
-        for name, module in list(sys.modules.items()):
-            file = _module_file(module)
-            if file is not None:
-                names.setdefault(self._path(file), name)
+        for name, file in _module_files():
+            names.setdefault(self._path(file), name)
         self._modules = {**self._modules, **names}
         self._modules_seen = len(sys.modules)
+
+
+def _bytes_of(key: tuple[object, ...], frame: Frame) -> int:
+    """Numbers, key and frame have in common; so have all frames of a file its name."""
+    return sum(map(sys.getsizeof, (key, frame, frame.function, frame.first_line, frame.line)))
+
+
+def _module_files() -> list[tuple[str, str]]:
+    """Names and files of all modules."""
+    if not extension_unusable() and type(sys.modules) is dict:
+        return core.module_files(sys.modules)
+    files = [(name, _module_file(module)) for name, module in list(sys.modules.items())]
+    return [(name, file) for name, file in files if file is not None]
 
 
 def _module_file(module: object) -> str | None:

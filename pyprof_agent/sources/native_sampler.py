@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -164,30 +165,45 @@ class NativeStackNames:
     def __init__(self, names: FrameNames) -> None:
         self._names = names
         self._epoch = -1
-        self._frames: list[Frame] = []  # by the sampler's node
+        # By the sampler's numbers, the first of which are no function and the empty stack.
+        self._functions: list[tuple[str, str, int]] = [("", "", 0)]
+        self._frames: list[Frame] = [NO_PYTHON]
         self._stacks: list[tuple[Frame, ...]] = []  # by its row, as far as they are kept
+        self._bytes = 0  # of functions and stacks
 
-    def known(self, epoch: int) -> int:
-        """Nodes that have names; the next snapshot needs to list those after them only."""
+    @property
+    def own_bytes(self) -> int:
+        """What is kept, without the frames, which are those of `FrameNames`."""
+        return self._bytes + sum(map(sys.getsizeof, (self._functions, self._frames, self._stacks)))
+
+    def stacks(
+        self, epoch: int, snapshot: Snapshot, functions: int, nodes: int, rows: int
+    ) -> list[tuple[Frame, ...]]:
+        """The stack of each row. The GIL is held without a break for some milliseconds at most.
+
+        epoch: another number once functions, nodes and rows have others
+        """
         if epoch != self._epoch:
-            self._epoch, self._frames, self._stacks = epoch, [], []
-        return len(self._frames)
-
-    def stacks(self, snapshot: Snapshot, nodes: int, rows: int) -> list[tuple[Frame, ...]]:
-        """The stack of each row. The GIL is held without a break for some milliseconds at most."""
+            self._epoch, self._stacks, self._bytes = epoch, [], 0
+            self._functions, self._frames = self._functions[:1], self._frames[:1]
         # Held here, as a signal handler may stop and start the engine meanwhile; and filled by
         # place, as it may ask for a profile.
-        frames, kept = self._frames, self._stacks
+        named, frames, kept = self._functions, self._frames, self._stacks
+        for start, stop in batches(len(named), functions):
+            new = core.snapshot_functions(snapshot, start, stop)
+            self._bytes += sum(sys.getsizeof(each) + sum(map(sys.getsizeof, each)) for each in new)
+            named[start:stop] = new
         for start, stop in batches(len(frames), nodes):
-            codes, instructions = core.snapshot_nodes(snapshot, start, stop)
             frames[start:stop] = [
-                _MARKERS.get(instruction, NO_PYTHON)
-                if code is None
-                else self._names.of_code(code, instruction)
-                for code, instruction in zip(codes, instructions, strict=True)
+                self._names.of_function(*named[function], line)
+                if function
+                else _MARKERS.get(line, NO_PYTHON)
+                for function, line in core.snapshot_nodes(snapshot, start, stop)
             ]
         for start, stop in batches(len(kept), min(rows, MAX_STACKS_KEPT)):
-            kept[start:stop] = core.snapshot_stacks(snapshot, start, stop, frames)
+            made = core.snapshot_stacks(snapshot, start, stop, frames)
+            self._bytes += sum(map(sys.getsizeof, made))
+            kept[start:stop] = made
         stacks = kept[:rows]
         for start, stop in batches(len(stacks), rows):
             stacks += core.snapshot_stacks(snapshot, start, stop, frames)

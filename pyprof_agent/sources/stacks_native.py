@@ -6,13 +6,15 @@ There is one in the process. Agents that want the same of it share it.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from pyprof_agent._native import reads_stacks_right
 from pyprof_agent._native import unusable as extension_unusable
 from pyprof_agent.batches import batches
 from pyprof_agent.errors import CaptureError, NotRunningError
-from pyprof_agent.hidden_thread import green_threads, wait_for_the_kernel
+from pyprof_agent.hidden_thread import wait_for_the_kernel
+from pyprof_agent.pauses import green_threads
 from pyprof_agent.profile import Label, Profile, Sample, ValueType, merge
 from pyprof_agent.sources.naming import FrameNames
 from pyprof_agent.sources.native_sampler import (
@@ -21,7 +23,7 @@ from pyprof_agent.sources.native_sampler import (
     SharingEngine,
 )
 from pyprof_agent.sources.stack_counters import COUNTERS, NATIVE_THREADS, SAMPLER, UNSAMPLED
-from pyprof_agent.sources.thread_clock import name_of, native_id_of, thread_of
+from pyprof_agent.sources.thread_clock import NO_FACTS, ThreadFacts, thread_facts
 
 if not extension_unusable():
     from pyprof_agent._native import core
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from pyprof_agent._native._core import Snapshot
 
 DEFAULT_HZ = 100.0
+
+USUAL_READER = "process_vm_readv"
 
 SEVERAL_CHUNKS = 300
 """Nested calls whose frames are in more than one chunk of CPython's data stack, of 16 KiB each."""
@@ -56,6 +60,7 @@ class _Taken(NamedTuple):
     """A snapshot of the sampler; times are those of CLOCK_MONOTONIC."""
 
     snapshot: Snapshot
+    functions: int
     nodes: int
     rows: int
     threads: list[_Thread]
@@ -143,7 +148,8 @@ class NativeStacks(SharingEngine):
         `unreadable`: counted as `<unreadable stack>`: they changed at each attempt to read them
         `retried`: attempts that failed
         `overflowed`: counted, but on `<too many stacks>`, as a table was full
-        `stacks`, `frames`, `own_bytes`: what its tables have
+        `stacks`, `frames`: what its tables have
+        `own_bytes`: their memory, and that of the stacks that this engine keeps
         """
         stats = core.stack_stats()
         return {
@@ -155,7 +161,7 @@ class NativeStacks(SharingEngine):
             "unreadable": stats["unreadable"],
             "retried": stats["retried"],
             "overflowed": stats["overflowed"],
-            "own_bytes": stats["own_bytes"],
+            "own_bytes": stats["own_bytes"] + self._names.own_bytes,
         }
 
     def before_fork(self) -> None:
@@ -195,14 +201,15 @@ class NativeStacks(SharingEngine):
         with _sampler.lock:
             if not self._running:
                 raise NotRunningError("the native stack engine is not running")
-            known = self._names.known(_sampler.epoch)
             try:
-                snapshot, nodes, rows, threads, *times = core.stack_snapshot(known, moment)
+                snapshot, functions, nodes, rows, threads, *times = core.stack_snapshot(moment)
             except LookupError as error:
                 raise CaptureError(f"{error}: look_back is 0") from None
-            taken = _Taken(snapshot, nodes, rows, [_Thread(*each) for each in threads], *times)
-            labels = {thread.number: _labels_of(thread) for thread in taken.threads}
-            stacks = self._names.stacks(taken.snapshot, taken.nodes, taken.rows)
+            all_threads = [_Thread(*each) for each in threads]
+            taken = _Taken(snapshot, functions, nodes, rows, all_threads, *times)
+            facts = thread_facts()
+            labels = {thread.number: _labels_of(thread, facts) for thread in taken.threads}
+            stacks = self._names.stacks(_sampler.epoch, *taken[:4])
             samples: list[Sample] = []
             for start, stop in batches(0, taken.rows):
                 values = map(_counters, core.snapshot_values(taken.snapshot, start, stop))
@@ -245,6 +252,9 @@ class NativeStacks(SharingEngine):
                 f"of late {1e9 / stats['period']:.3g} looks a second, as more would cost more than "
                 f"stack_max_cpu={budget:g} of a core"
             )
+        reader = core.stack_reader()
+        if reader != USUAL_READER:
+            comments.append(f"{USUAL_READER} is refused here: stacks are read by {reader}")
         if stats["unreadable"]:
             comments.append(f"{stats['unreadable']} stacks changed at each attempt to read them")
         if stats["overflowed"]:
@@ -257,14 +267,15 @@ def _counters(values: tuple[int, ...]) -> tuple[int, ...]:
     return (ticks, wall, hits, ticks - hits, 0)
 
 
-def _labels_of(each: _Thread) -> _Labels:
+def _labels_of(each: _Thread, facts: Mapping[int, ThreadFacts]) -> _Labels:
     """The labels of a thread, for ever; with the sampler's lock held."""
     known = _labels.get(each.number)
     if known is not None:
         return known
-    thread = thread_of(each.ident)
-    if not each.alive or (thread is not None and native_id_of(thread) != each.native_id):
+    thread = facts.get(each.ident)
+    if not each.alive or (thread is not None and thread.native_id != each.native_id):
         # With its number: its CPU time is known, and divided among its own stacks only.
         return (Label("thread", _ENDED), Label("thread_id", each.native_id))
-    labels = (Label("thread", name_of(thread)), Label("thread_id", each.native_id))
+    name = NO_FACTS.name if thread is None else thread.name
+    labels = (Label("thread", name), Label("thread_id", each.native_id))
     return _labels.setdefault(each.number, labels)

@@ -6,21 +6,19 @@ profiles are approximate, and say so.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import random
 import sys
 import threading
 import time
 from dataclasses import dataclass, field
-from functools import cache
-from types import FrameType
+from functools import cache, partial
 
-from pyprof_agent import forks
+from pyprof_agent import borrowed, forks
 from pyprof_agent.errors import NotRunningError
-from pyprof_agent.hidden_thread import green_threads, wait_for_the_kernel
-from pyprof_agent.own_process import SAMPLER_THREAD, forget, has_ended_but_for_us
-from pyprof_agent.pauses import pause
+from pyprof_agent.hidden_thread import HIDDEN, HiddenThread, apart
+from pyprof_agent.own_process import SAMPLER_THREAD, has_ended_but_for_us
+from pyprof_agent.pauses import Waker, green_threads, pause
 from pyprof_agent.profile import Label, Profile, Sample, ValueType
 from pyprof_agent.sources.naming import FrameNames
 from pyprof_agent.sources.stack_counters import (
@@ -30,12 +28,7 @@ from pyprof_agent.sources.stack_counters import (
     UNSAMPLED,
 )
 from pyprof_agent.sources.stack_rows import Row, StackRows
-from pyprof_agent.sources.thread_clock import (
-    name_of,
-    native_id_of,
-    thread_cpu_ns,
-    thread_of,
-)
+from pyprof_agent.sources.thread_clock import NO_FACTS, thread_cpu_ns, thread_facts
 
 DEFAULT_HZ = 20.0
 
@@ -59,6 +52,8 @@ _OTHER_LABELS = (Label("thread", "<other threads>"),)
 _NATIVE_LABELS: tuple[Label, ...] = (Label("thread", NATIVE_THREADS.function),)
 _SAMPLER_LABELS: tuple[Label, ...] = (Label("thread", SAMPLER_THREAD),)
 _CLOCK_FRAMES = {_NATIVE_LABELS: NATIVE_THREADS, _SAMPLER_LABELS: SAMPLER}
+
+_FAILED = "stack sampling failed; further failures are only counted"
 
 _LOG = logging.getLogger("pyprof_agent")
 
@@ -99,8 +94,8 @@ class PythonStacks:
         # finalizer may ask for a profile in the middle of one.
         self._lock = forks.lock_of(self)
         self._running = False
-        self._thread: threading.Thread | None = None
-        self._wake = threading.Lock()
+        self._thread: HiddenThread | None = None
+        self._wake = Waker()
         self.generation = 0
         self._green: str | None = None
         self._reset()
@@ -118,7 +113,7 @@ class PythonStacks:
         self._cost = 0.0
         self._started_at = self._ticked_at = time.monotonic_ns()
         self._process_cpu_at_start = time.process_time_ns()
-        self._survey(sys._current_frames())
+        self._survey()
         self._cpu.clear()  # what was burned before the start
 
     def start(self) -> None:
@@ -150,7 +145,7 @@ class PythonStacks:
         with self._lock:
             if not self._running:
                 raise NotRunningError("the Python stack engine is not running")
-            self._survey(sys._current_frames())
+            self._survey()
             duration = time.monotonic_ns() - self._started_at
             process_cpu = time.process_time_ns() - self._process_cpu_at_start
             samples = [
@@ -174,7 +169,7 @@ class PythonStacks:
         )
 
     def stats(self) -> dict[str, float]:
-        """Ticks so far, CPU seconds they cost, stacks known, and what was lost."""
+        """Ticks so far, CPU seconds they cost, stacks known, what was lost, and bytes of memory."""
         return {
             "hz": self._hz,
             "ticks": self._ticks,
@@ -182,6 +177,7 @@ class PythonStacks:
             "stacks": len(self._rows),
             "overflowed": self._rows.overflows,
             "failures": self._failures,
+            "own_bytes": self._rows.own_bytes,
         }
 
     def before_fork(self) -> None:
@@ -191,7 +187,6 @@ class PythonStacks:
     def after_fork(self, *, child: bool) -> None:
         """Go on where it was; the child starts from zero, with its own clocks."""
         if child:
-            forget(self._thread)
             self._thread = None
             self._reset()
         if self._running:
@@ -205,36 +200,31 @@ class PythonStacks:
         if self._green:
             return
         self._halt()  # one that a start in a signal handler has launched meanwhile
-        # Released to wake the thread: an Event's own lock would hang a signal handler that
-        # forks in the middle of its set().
-        self._wake = threading.Lock()
-        self._wake.acquire()
-        thread = threading.Thread(None, self._run, SAMPLER_THREAD, (self._wake,), daemon=True)
+        self._wake = Waker()
+        thread = HiddenThread(partial(self._run, self._wake), SAMPLER_THREAD)
         thread.start()
         self._thread = thread
 
     def _halt(self) -> None:
         thread, self._thread = self._thread, None
-        with contextlib.suppress(RuntimeError):  # it has been told already
-            self._wake.release()
+        self._wake.wake()
         # With a time limit: the thread may wait for the very profile in whose middle a signal
         # handler stops the agent or forks. It ends when that is done.
-        if thread is not None and thread is not threading.current_thread():
+        if thread is not None and HIDDEN.get(threading.get_ident()) is not thread:
             thread.join(HALT_SECONDS)
-            wait_for_the_kernel(thread.native_id)
 
-    def _run(self, wake: threading.Lock) -> None:
+    def _run(self, wake: Waker) -> None:
         dice = random.Random()  # the program's own generator is not ours to advance
-        while not wake.acquire(timeout=max(self._due - time.monotonic(), 0)):
+        while not wake.wait(self._due - time.monotonic()):
             before = time.thread_time()
             try:
                 self._tick()
                 if len(self._threads) == 1 and has_ended_but_for_us():
                     return
-            except Exception:
+            except Exception as error:
                 self._failures += 1
                 if self._failures == 1:
-                    _LOG.exception("stack sampling failed; further failures are only counted")
+                    apart(partial(_LOG.error, _FAILED, exc_info=error), SAMPLER_THREAD)
             # Smoothed: naming a stack that is new costs once a hundred times as much.
             self._cost += (time.thread_time() - before - self._cost) / 10
             # Jitter, so as not to march in step with the program.
@@ -246,7 +236,7 @@ class PythonStacks:
         if awake:
             pause(PROBE_SECONDS)
             with self._lock:
-                clocks = self._survey(sys._current_frames())
+                clocks = self._survey()
                 for ident, clock, row in awake:
                     if clocks.get(ident, 0) > clock + GOING_TO_SLEEP_NS:
                         row.hits += 1
@@ -262,30 +252,33 @@ class PythonStacks:
             self._ticked_at = now
             self._ticks += 1
             # Stacks after the clocks: who goes on in between is looked at again the next time.
-            clocks = self._survey(sys._current_frames())
-            for ident, frame in sys._current_frames().items():
-                thread = self._threads.get(ident)
-                if thread is None or ident == threading.get_ident():
-                    continue
-                clock = clocks.get(ident)
-                if clock is None or clock != thread.walked_at:
-                    thread.row = self._rows.row(thread.labels, frame, now)
-                    thread.walked_at = clock
-                    if clock is not None:
-                        awake.append((ident, clock, thread.row))
-                else:  # the same stack still
-                    thread.row.asleep += 1
-                thread.row.ticks += 1
-                thread.row.wall += elapsed
-                thread.row.changed_at = now
+            clocks = self._survey()
+            with borrowed.frames() as (frames, held):
+                for ident in frames:
+                    thread = self._threads.get(ident)
+                    if thread is None or ident == threading.get_ident():
+                        continue
+                    clock = clocks.get(ident)
+                    if clock is None or clock != thread.walked_at:
+                        thread.row = self._rows.row(thread.labels, frames[ident], now, held)
+                        thread.walked_at = clock
+                        if clock is not None:
+                            awake.append((ident, clock, thread.row))
+                    else:  # the same stack still
+                        thread.row.asleep += 1
+                    thread.row.ticks += 1
+                    thread.row.wall += elapsed
+                    thread.row.changed_at = now
         return awake
 
-    def _survey(self, frames: dict[int, FrameType]) -> dict[int, int]:
+    def _survey(self) -> dict[int, int]:
         """Note who is there and book their CPU time; the clocks by thread identifier."""
         clocks = {}
-        for ident in frames:
-            known = thread_of(ident)
-            native_id, name = native_id_of(known) if known else None, name_of(known)
+        facts = thread_facts()
+        with borrowed.frames() as (frames, _):
+            idents = set(frames)
+        for ident in idents:
+            name, native_id = facts.get(ident, NO_FACTS)
             thread = self._threads.get(ident)
             if thread is None or (thread.native_id, thread.name) != (native_id, name):
                 renamed = thread is not None and thread.native_id == native_id
@@ -304,7 +297,7 @@ class PythonStacks:
                 booked = self._cpu.get(thread.labels, 0)
                 self._cpu[thread.labels] = booked + clock - thread.clock
                 thread.clock = clocks[ident] = clock
-        for ident in self._threads.keys() - frames.keys():
+        for ident in self._threads.keys() - idents:
             self._threads.pop(ident, None)
         return clocks
 

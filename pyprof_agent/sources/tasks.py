@@ -18,11 +18,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any
 
-from pyprof_agent import hidden_thread
+from pyprof_agent import borrowed, hidden_thread
 from pyprof_agent.profile import Frame, Label, Profile, Sample, ValueType
 from pyprof_agent.sources.naming import TRUNCATED, FrameNames
 from pyprof_agent.sources.stack_counters import NATIVE_THREADS
-from pyprof_agent.sources.thread_clock import name_of, native_id_of, thread_of
+from pyprof_agent.sources.thread_clock import NO_FACTS, thread_facts
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -33,6 +33,9 @@ has more, such as one for each request, no task has one."""
 
 _NUMBERED = re.compile(r"Task-\d+")
 """Names that asyncio gives to tasks without one; there is no end of them."""
+
+_TASK_SETS = ("_all_tasks", "_scheduled_tasks", "_eager_tasks")
+"""Where `asyncio.tasks` has all tasks: the first up to 3.11, the others on 3.12 and 3.13."""
 
 _BOOTSTRAPS = (threading.__file__, hidden_thread.__file__)
 """Files of what is below the function that a thread runs."""
@@ -134,11 +137,12 @@ class ThreadsAndTasks:
 
     def _look(self) -> Iterator[Sample]:
         stacks = _stacks()
+        facts = thread_facts()
         for ident, steps in stacks.items():
-            thread = thread_of(ident)
-            number = (native_id_of(thread) if thread else None) or ident
+            name, native_id = facts.get(ident, NO_FACTS)
             stack = self._stack([(step.f_code, step.f_lasti) for step in steps])
-            yield Sample(stack, (1,), _labels("thread", name_of(thread), number))
+            labels = _labels("thread", name, native_id or ident)
+            yield Sample(stack, (1,), labels)
         # Where each frame is that is on a stack: there may be 100,000 tasks to look up.
         running = {step: steps[0] for steps in stacks.values() for step in steps}
         for loop in self._running_loops(stacks):
@@ -147,11 +151,13 @@ class ThreadsAndTasks:
 
     def _task_sample(self, task: Any, running: dict[FrameType, FrameType]) -> Sample:
         coroutine = task.get_coro()
+        waits_for = getattr(task, "_fut_waiter", None)
         outermost = getattr(coroutine, "cr_frame", None)
+        borrowed.keep((coroutine, waits_for, outermost))
         if outermost in running:
             stack = self._stack(_frames_down_to(running[outermost], outermost))
             return Sample(stack, (1,), _labels("task", task.get_name(), id(task), "running"))
-        state = _state(getattr(task, "_fut_waiter", None))
+        state = _state(waits_for)
         stack = self._stack([*_await_chain(coroutine)][::-1])
         return Sample(stack, (1,), _labels("task", task.get_name(), id(task), state))
 
@@ -177,7 +183,9 @@ class ThreadsAndTasks:
         return (self._names.of_code(codes[-1], -1),)
 
     def _running_loops(self, stacks: Mapping[int, Sequence[FrameType]]) -> set[AbstractEventLoop]:
-        loops = {loop for loop in self._loops if loop.is_running()}
+        watched = set(self._loops)
+        borrowed.keep(watched)
+        loops = {loop for loop in watched if loop.is_running()}
         # Another thread may be in the middle of importing asyncio.
         loop_type = getattr(sys.modules.get("asyncio.base_events"), "BaseEventLoop", None)
         if loop_type is not None:
@@ -234,11 +242,26 @@ def _state(awaited: Any) -> str:
 def _tasks(loop: AbstractEventLoop) -> Collection[Any]:
     import asyncio
 
-    # The set changes under the hands of another thread's loop; asyncio itself gives up
-    # after a thousand tries.
-    with contextlib.suppress(RuntimeError):
-        return asyncio.all_tasks(loop)
-    return ()
+    if sys.version_info >= (3, 14):  # where it is in C
+        with contextlib.suppress(RuntimeError):
+            tasks = asyncio.all_tasks(loop)
+            borrowed.keep(tasks)
+            return tasks
+        return ()
+    # What all_tasks() does before, with those that have ended too: they may die where it lets go.
+    kept: list[Any] = []
+    borrowed.keep(kept)
+    for name in _TASK_SETS:
+        _append_all(kept, getattr(asyncio.tasks, name, ()))
+    loop_of = asyncio.futures._get_loop  # type: ignore[attr-defined]
+    return {task for task in kept if loop_of(task) is loop and not task.done()}
+
+
+def _append_all(kept: list[Any], tasks: Iterable[Any]) -> None:
+    for _ in range(1000):  # the set changes under the hands of another thread's loop
+        with contextlib.suppress(RuntimeError):
+            kept += tasks
+            return
 
 
 def _stacks() -> dict[int, list[FrameType]]:
@@ -246,7 +269,9 @@ def _stacks() -> dict[int, list[FrameType]]:
 
     All at once: a frame that returns meanwhile has no caller any more, and its thread no loop.
     """
-    return {ident: [*_callers(frame)] for ident, frame in sys._current_frames().items()}
+    stacks = {ident: [*_callers(frame)] for ident, frame in sys._current_frames().items()}
+    borrowed.keep(stacks)
+    return stacks
 
 
 def _callers(frame: FrameType | None) -> Iterator[FrameType]:
@@ -272,9 +297,11 @@ def _await_chain(awaitable: Any) -> Iterator[_Position]:
     It ends at the first thing that cannot be looked into: a future, mostly.
     """
     while awaitable is not None:
+        borrowed.keep(awaitable)
         for prefix, awaits in (("cr", "cr_await"), ("gi", "gi_yieldfrom"), ("ag", "ag_await")):
             frame = getattr(awaitable, f"{prefix}_frame", None)
             if frame is not None:
+                borrowed.keep(frame)
                 yield frame.f_code, frame.f_lasti
                 awaitable = getattr(awaitable, awaits)
                 break

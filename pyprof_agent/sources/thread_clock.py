@@ -6,40 +6,66 @@ import os
 import sys
 import threading
 import time
+from typing import NamedTuple
 
-from pyprof_agent.hidden_thread import HIDDEN, HiddenThread
+from pyprof_agent._native import unusable as extension_unusable
+from pyprof_agent.hidden_thread import HIDDEN
+
+if not extension_unusable():
+    from pyprof_agent._native import core
 
 _CPUCLOCK_SCHED_PERTHREAD = 6
 
-AnyThread = threading.Thread | HiddenThread
+UNKNOWN = "<unknown>"
+"""Stands for the name of a thread that nobody has made a note of."""
 
 
-def native_id_of(thread: AnyThread) -> int | None:
-    """The kernel's id of a thread; None while it is starting.
+class ThreadFacts(NamedTuple):
+    """A thread as `threading` knows it.
 
-    Up to 3.12 the main thread of a forked child keeps its parent's in `native_id`. On Linux
-    the main thread's id is the process's.
+    name: UNKNOWN where it has none, or a subclass fails to give it
+    native_id: the kernel's id; None while it is starting
     """
-    if sys.platform == "linux" and thread is threading.main_thread():
-        return os.getpid()
-    return thread.native_id
+
+    name: str
+    native_id: int | None
 
 
-def thread_of(ident: int) -> AnyThread | None:
-    """The thread of that `threading.get_ident()`; None where nobody has made a note of it.
+NO_FACTS = ThreadFacts(UNKNOWN, None)
+"""Of a thread that nobody has made a note of."""
+
+
+def thread_facts() -> dict[int, ThreadFacts]:
+    """All threads that somebody has made a note of, by `threading.get_ident()`.
 
     Not by `threading.enumerate()`: it takes a lock that a thread may hold while it waits for us.
+    With the extension nothing of the program's runs for it, and none of its objects is held.
     """
-    thread: AnyThread | None = threading._active.get(ident)  # type: ignore[attr-defined]
-    return HIDDEN.get(ident) if thread is None else thread
+    active = threading._active  # type: ignore[attr-defined]
+    if not extension_unusable() and type(active) is dict:
+        known = core.thread_facts(active)
+        facts = {
+            ident: ThreadFacts(UNKNOWN if name is None else name, native_id)
+            for ident, name, native_id in known
+        }
+    else:
+        threads = list(active.items())
+        facts = {ident: ThreadFacts(_name_of(each), each.native_id) for ident, each in threads}
+    hidden = list(HIDDEN.items())
+    facts.update({ident: ThreadFacts(each.name, each.native_id) for ident, each in hidden})
+    # Up to 3.12 the main thread of a forked child keeps its parent's. On Linux it is the process's.
+    ident = threading.main_thread().ident or 0
+    main = facts.get(ident)
+    if main is not None and sys.platform == "linux":
+        facts[ident] = main._replace(native_id=os.getpid())
+    return facts
 
 
-def name_of(thread: AnyThread | None) -> str:
-    """The name of a thread; `<unknown>` where there is none, or a subclass fails to give it."""
+def _name_of(thread: threading.Thread) -> str:
     try:
-        return "<unknown>" if thread is None else str(thread.name)
+        return str(thread.name)
     except Exception:
-        return "<unknown>"
+        return UNKNOWN
 
 
 def thread_cpu_ns(native_id: int) -> int | None:

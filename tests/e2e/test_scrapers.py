@@ -98,7 +98,7 @@ def test_the_documentation_names_all_of_them() -> None:
     ("path", "names"),
     [
         ("heap", ["__main__.<module>"]),
-        ("goroutine", ["selectors.EpollSelector.select", "threading.Event.wait"]),
+        ("goroutine", ["pyprof_agent.pauses.wait_readable", "threading.Event.wait"]),
         ("threadcreate", ["__main__.<module>", "pyprof_agent.worker.Worker._work"]),
     ],
 )

@@ -14,8 +14,11 @@ FOLDER = Path(__file__).parent
 NATIVE = ROOT / "pyprof_agent" / "_native"
 
 INCLUDE = (f"-I{NATIVE}", "-isystem", sysconfig.get_path("include"))
-WALK = tuple(NATIVE / f"{name}.c" for name in ("thread_walk", "thread_list", "code_table"))
-BOOK = tuple(NATIVE / f"{name}.c" for name in ("stack_book", "stack_table", "look_back"))
+_WALK = ("thread_walk", "thread_list", "code_table", "number_index")
+_NAMES = ("function_source", "function_table", "code_lines")
+_BOOK = ("stack_book", "stack_table", "look_back")
+WALK = tuple(NATIVE / f"{name}.c" for name in (*_WALK, *_NAMES))
+BOOK = tuple(NATIVE / f"{name}.c" for name in _BOOK)
 
 SANITIZE = ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 

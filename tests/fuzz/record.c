@@ -6,6 +6,7 @@
 #undef guarded_read
 #undef guarded_copy
 
+#include "function_source.h"
 #include "thread_list.h"
 #include "thread_walk.h"
 
@@ -57,6 +58,24 @@ record_facts(uint64_t facts[6])
     facts[5] = (uint64_t)(uintptr_t)frames_newest_thread(interpreter);
 }
 
+/* Read what the functions of a walk's frames are called, and their lines, as the book does. */
+static bool
+read_names(const struct walk *walk)
+{
+    static struct function_source source;
+    struct function_facts facts;
+    int32_t line;
+    for (int i = 0; i < walk->count; i++) {
+        const struct walk_frame *frame = &walk->frames[i];
+        if (frame->part == WALK_SHOWN
+            && (!function_source_facts(&source, guarded_copy, frame->code, &facts)
+                || !function_source_line(guarded_copy, frame->code, frame->instruction, &line))) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* Walk the thread with that native id until a walk ends as wanted (enum walk_end), at most as often as
    `attempts` says; whether one did. Sets `result` to the thread's state, its id, the number of its
    frames, and the bytes that this walk has logged. */
@@ -86,15 +105,16 @@ record_walk(uint64_t newest, uint64_t interpreter, uint64_t native_id, int wante
         }
         struct walk_memory memory = {0};
         struct code_table codes;
-        if (address_is_null(found) || !code_table_init(&codes, 1000)) {
+        if (address_is_null(found)) {
             break;
         }
+        code_table_init(&codes, 1000);
         enum walk_end end = walk_copy(&walk, found, id, &memory);
         if (end == WALK_WHOLE) {
             end = walk_frames(&walk, &codes, 0);
         }
         code_table_free(&codes);
-        done = (int)end == wanted;
+        done = (int)end == wanted && (end != WALK_WHOLE || read_names(&walk));
         result[0] = (uint64_t)(uintptr_t)address_pointer(found);
         result[1] = id;
         result[2] = (uint64_t)walk.count;

@@ -45,19 +45,20 @@ def fuzzer(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return compile_fuzzer(folder / "fuzz", [*flags, "-DALONE"]), unpack_recordings(folder)
 
 
-def run(fuzzer: tuple[Path, Path], inputs: int) -> tuple[str, str]:
+def run(fuzzer: tuple[Path, Path], inputs: int) -> tuple[str, str, int]:
+    """Its first two lines, and how many functions were named."""
     program, recordings = fuzzer
     words = [program, recordings, corpus(), 60, inputs, 1]
     result = subprocess.run(
         [str(word) for word in words], capture_output=True, text=True, timeout=110, check=False
     )
     assert result.returncode == 0, f"{result.stdout}\n{result.stderr}"
-    first, second = result.stdout.splitlines()[:2]
-    return first, second
+    first, second, *_, last = result.stdout.splitlines()
+    return first, second, int(last.split()[0])
 
 
 def test_no_memory_makes_the_walk_fail(fuzzer: tuple[Path, Path]) -> None:
-    first, second = run(fuzzer, INPUTS)
+    first, second, named = run(fuzzer, INPUTS)
     kept = len(corpus().read_text().split())
     assert first == (
         f"{INPUTS} inputs of {first.split()[3]} recordings, and {kept} of the corpus: no report"
@@ -67,11 +68,12 @@ def test_no_memory_makes_the_walk_fail(fuzzer: tuple[Path, Path]) -> None:
     ends = re.findall(r"(\d+)(?: walks whole| of them| torn| gone)", second)
     whole, cut, torn, gone = map(int, ends)
     assert min(whole, cut, torn, gone) > 10, second
+    assert named > 1000
 
 
 def test_there_are_recordings_of_every_kind_of_thread(fuzzer: tuple[Path, Path]) -> None:
     # The program itself has checked that a walk of a thread that waited finds what was found then.
-    first, _ = run(fuzzer, 0)
+    first, *_ = run(fuzzer, 0)
     assert int(first.split()[3]) >= 2 * len(THREADS)
 
 

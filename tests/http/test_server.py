@@ -46,6 +46,18 @@ def test_it_serves_the_endpoints_on_loopback_and_starts_the_agent() -> None:
         server.stop()
 
 
+def test_garbage_is_not_collected_in_the_thread_of_a_side_port(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYPROF_AGENT_HEAP", "1")
+    server = pyprof_agent.serve(port=0)
+    try:
+        status, body = refusal(f"{server.url}heap?gc=1")
+        assert (status, body.split(b":")[0]) == (400, b"gc=1 is not served by this port")
+    finally:
+        server.stop()
+
+
 @pytest.mark.parametrize("path", ["", "/", "/debug/pprof", "/debug/pprof/"])
 def test_every_way_in_leads_to_the_index(path: str) -> None:
     server = pyprof_agent.serve(port=0)

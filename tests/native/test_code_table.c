@@ -59,7 +59,7 @@ test_one_that_lives(void)
     struct code_table table;
     PyCodeObject *code = make_code();
     int last = (UNITS - 1) * (int)sizeof(_Py_CODEUNIT);
-    CHECK(code_table_init(&table, 10));
+    code_table_init(&table, 10);
     const struct known_code *known = get(&table, code);
     CHECK(known != NULL && known->facts.length == UNITS * (int)sizeof(_Py_CODEUNIT));
     CHECK(known->facts.frame == (int)FRAMES_HEADER_BYTES + 5 * (int)sizeof(PyObject *));
@@ -68,48 +68,69 @@ test_one_that_lives(void)
     /* What only looked like it when it was noted is looked at again. */
     ((unsigned char *)code)[FRAMES_CODE_BYTES + last] = 0;
     CHECK(!code_table_leaves(known, last));
-    size_t noted = code_table_bytes(&table) - table.slots * sizeof *table.codes;
-    CHECK(noted == UNITS / 8 + 1);
-    code_table_own(&table);
-    code_table_own(&table);
-    CHECK(references(code) == 2 && !code_table_is_lost(&table, (PyObject *)code));
-    CHECK(code_table_dying(&table, (PyObject *)code));
+    CHECK(table.leaving_bytes == UNITS / 8 + 1);
+    code_table_check(&table);
+    code_table_check(&table);
+    CHECK(get(&table, code) != NULL && references(code) == 1);
     code_table_free(&table);
-    CHECK(references(code) == 1);
     free(code);
 }
 
+/* Another one may be there afterwards: whoever named it before that named the dead one. */
 static void
-test_one_that_is_gone_when_a_reference_is_to_be_taken(void)
+test_one_that_dies(void)
 {
     struct code_table table;
-    PyCodeObject *code = make_code();
-    CHECK(code_table_init(&table, 10) && get(&table, code) != NULL);
-    code->ob_base.ob_base.ob_type = &PyTuple_Type;
-    code_table_own(&table);
-    CHECK(references(code) == 1); /* was not written to */
-    CHECK(code_table_is_lost(&table, (PyObject *)code) && get(&table, code) == NULL);
-    CHECK(!code_table_dying(&table, (PyObject *)code));
+    PyCodeObject *codes[] = {make_code(), make_code(), make_code()};
+    code_table_init(&table, 10);
+    for (uint32_t i = 0; i < 3; i++) {
+        struct known_code *known = code_table_get(&table, address_of(codes[i]), 0);
+        CHECK(known != NULL && known->function == 0);
+        known->function = i + 1;
+    }
+    uint64_t before = table.destroyed;
+    code_table_dying(&table, (PyObject *)codes[0]);
+    CHECK(table.count == 2 && table.leaving_bytes == 2 * (UNITS / 8 + 1));
+    CHECK(code_table_get(&table, address_of(codes[0]), before) == NULL);
+    for (uint32_t i = 0; i < 3; i++) {
+        const struct known_code *known = get(&table, codes[i]);
+        CHECK(known != NULL && known->function == (i == 0 ? 0 : i + 1));
+    }
+    PyCodeObject *unknown = make_code();
+    for (uint32_t i = 0; i <= CODES_DESTROYED; i++) {
+        code_table_dying(&table, (PyObject *)unknown);
+    }
+    CHECK(code_table_get(&table, address_of(codes[1]), before) == NULL); /* too long ago */
+    CHECK(get(&table, codes[1]) != NULL);
+    for (uint32_t i = 0; i < 3; i++) {
+        code_table_dying(&table, (PyObject *)codes[i]);
+        free(codes[i]);
+    }
+    CHECK(table.count == 0 && table.leaving_bytes == 0);
     code_table_free(&table);
-    CHECK(references(code) == 1);
-    free(code);
+    free(unknown);
 }
 
 static void
-test_one_that_was_only_being_made(void)
+test_one_that_turns_out_to_be_none(void)
 {
     struct code_table table;
-    PyCodeObject *code = make_code();
-    code->ob_base.ob_size = 10;
-    CHECK(code_table_init(&table, 10) && get(&table, code) != NULL);
-    code->ob_base.ob_size = UNITS;
-    code_table_own(&table);
-    CHECK(references(code) == 2 && !code_table_is_lost(&table, (PyObject *)code));
-    const struct known_code *known = get(&table, code);
-    CHECK(known != NULL && known->facts.length == UNITS * (int)sizeof(_Py_CODEUNIT));
-    CHECK(code_table_leaves(known, (UNITS - 1) * (int)sizeof(_Py_CODEUNIT)));
+    PyCodeObject *codes[] = {make_code(), make_code(), make_code()};
+    code_table_init(&table, 10);
+    for (int i = 0; i < 3; i++) {
+        CHECK(get(&table, codes[i]) != NULL);
+    }
+    codes[0]->ob_base.ob_base.ob_type = &PyTuple_Type;
+    codes[1]->ob_base.ob_size = 10; /* it was only being made */
+    code_table_check(&table);
+    CHECK(table.count == 1 && get(&table, codes[0]) == NULL && get(&table, codes[2]) != NULL);
+    const struct known_code *known = get(&table, codes[1]);
+    CHECK(known != NULL && known->facts.length == 10 * (int)sizeof(_Py_CODEUNIT));
     code_table_free(&table);
-    free(code);
+    for (int i = 0; i < 3; i++) {
+        CHECK(references(codes[i]) == 1); /* was not written to */
+        free(codes[i]);
+    }
 }
 
 /* A code object with one thing wrong is none. */
@@ -118,7 +139,7 @@ test_what_cannot_be_one(void)
 {
     struct code_table table;
     PyObject other = {.ob_type = &PyBytes_Type};
-    CHECK(code_table_init(&table, 10));
+    code_table_init(&table, 10);
     Py_SET_REFCNT(&other, 1);
     for (int wrong = 0; wrong < 9; wrong++) {
         PyCodeObject *code = make_code();
@@ -167,8 +188,8 @@ main(void)
     Py_SET_REFCNT(&tuple, 5);
     Py_SET_REFCNT(&bytes, 5);
     test_one_that_lives();
-    test_one_that_is_gone_when_a_reference_is_to_be_taken();
-    test_one_that_was_only_being_made();
+    test_one_that_dies();
+    test_one_that_turns_out_to_be_none();
     test_what_cannot_be_one();
     CHECK(given_back == 0);
     puts("done");

@@ -69,7 +69,7 @@ int
 main(void)
 {
     CHECK(pipe(taken) == 0 && pipe(done) == 0);
-    CHECK(heap_book_open(1.0, 4, 60));
+    CHECK(heap_book_open(1.0, 4, 60, true));
     heap_book_allocated(blocks[0], sizeof blocks[0]);
     check_child(1, 0);
 

@@ -1,6 +1,7 @@
 /* The samplers' tables against models that are too simple to be wrong, under random use.
    Its argument is a seed. */
 
+#include "function_table.h"
 #include "live_set.h"
 #include "look_back.h"
 #include "number_index.h"
@@ -71,40 +72,39 @@ test_live_set(uint32_t stride)
 static void
 test_stack_table(void)
 {
-    static char codes[50];
     static struct stack_node model[LIMIT];
     struct stack_table table;
     uint32_t count = 1; /* the root */
     CHECK(stack_table_init(&table, LIMIT));
     for (int step = 0; step < 30000; step++) {
         uint32_t parent = below(count);
-        void *code = below(20) ? &codes[below(sizeof codes)] : NULL;
+        uint32_t function = below(20) ? below(50) : 0;
         int32_t instruction = (int32_t)below(4) - 1;
         uint32_t known = 0;
         for (uint32_t id = 1; id < count && known == 0; id++) {
-            if (model[id].parent == parent && model[id].code == code
+            if (model[id].parent == parent && model[id].function == function
                 && model[id].instruction == instruction) {
                 known = id;
             }
         }
-        bool made;
-        uint32_t id = stack_table_intern(&table, parent, code, instruction, &made);
+        uint32_t id = stack_table_intern(&table, parent, function, instruction);
         if (known != 0) {
-            CHECK(id == known && !made);
+            CHECK(id == known);
         }
         else if (count == LIMIT) {
-            CHECK(id == STACK_NONE && !made);
+            CHECK(id == STACK_NONE);
         }
         else {
-            CHECK(id == count && made);
-            model[count++] = (struct stack_node){code, instruction, parent};
+            CHECK(id == count && table.nodes[id].line == STACK_LINE_UNKNOWN);
+            model[count++] = (struct stack_node){function, instruction, parent, 0};
         }
         CHECK(table.count == count);
     }
     CHECK(count == LIMIT);
     for (uint32_t id = 1; id < count; id++) {
-        CHECK(table.nodes[id].code == model[id].code && table.nodes[id].parent == model[id].parent);
-        CHECK(table.nodes[id].instruction == model[id].instruction && model[id].parent < id);
+        CHECK(table.nodes[id].function == model[id].function);
+        CHECK(table.nodes[id].parent == model[id].parent && model[id].parent < id);
+        CHECK(table.nodes[id].instruction == model[id].instruction);
     }
     stack_table_free(&table);
     CHECK(stack_table_bytes(&table) == 0);
@@ -226,6 +226,87 @@ test_number_index(uint32_t numbers)
     CHECK(number_index_bytes(&index) == 0);
 }
 
+/* Numbers of one each, that come and go. */
+static void
+test_number_index_without_some(uint32_t numbers, uint64_t stride)
+{
+    static uint32_t model[POSITIONS];
+    struct number_index index = {0};
+    for (uint32_t i = 0; i < numbers; i++) {
+        model[i] = NUMBER_INDEX_NONE;
+    }
+    for (int step = 0; step < 100000; step++) {
+        uint32_t i = below(step / 10000 % 2 ? numbers / 20 : numbers);
+        size_t cursor = 0;
+        CHECK(number_index_next(&index, i * stride, &cursor) == model[i]);
+        CHECK(number_index_take(&index, i * stride) == model[i]);
+        if (model[i] == NUMBER_INDEX_NONE) {
+            model[i] = below(1000);
+            CHECK(number_index_put(&index, i * stride, model[i]));
+        }
+        else {
+            model[i] = NUMBER_INDEX_NONE;
+        }
+    }
+    number_index_free(&index);
+}
+
+static struct function_text
+text_of(const char *characters, uint32_t kind)
+{
+    return (struct function_text){characters, (uint32_t)strlen(characters) / kind, kind};
+}
+
+static void
+test_function_table(void)
+{
+    struct function_table table;
+    CHECK(function_table_init(&table, 400, 40000));
+    char name[100];
+    char file[100];
+    uint32_t numbers[500];
+    for (int pass = 0; pass < 2; pass++) { /* made again they have the same numbers */
+        for (uint32_t i = 0; i < 300; i++) {
+            snprintf(name, sizeof name, "Shop%u.add", i / 3);
+            snprintf(file, sizeof file, "/srv/shop/%u.py", i % 2);
+            struct function_facts facts = {text_of(name, 1), text_of(file, 1), (int32_t)i % 5, i % 7};
+            uint32_t number = function_table_intern(&table, &facts);
+            CHECK(number == (pass == 0 ? i + 1 : numbers[i]));
+            numbers[i] = number;
+            const struct function *function = &table.functions[number];
+            struct function_text known = function_text_at(table.text, function->name);
+            CHECK(known.length == strlen(name) && memcmp(known.data, name, strlen(name)) == 0);
+            known = function_text_at(table.text, function->file);
+            CHECK(known.length == strlen(file) && memcmp(known.data, file, strlen(file)) == 0);
+            CHECK(function->first_line == (int32_t)i % 5 && function->lines == i % 7);
+        }
+    }
+    struct function_facts wide = {text_of("abcd", 1), text_of("ab", 1), 1, 1};
+    uint32_t narrow = function_table_intern(&table, &wide);
+    wide.name = text_of("abcd", 2); /* other characters in the same bytes */
+    CHECK(function_table_intern(&table, &wide) == narrow + 1);
+    for (uint32_t i = 0; i < 200; i++) {
+        wide.lines = 1000 + i;
+        uint32_t number = function_table_intern(&table, &wide);
+        CHECK(number == (narrow + 2 + i < 400 ? narrow + 2 + i : FUNCTION_NONE));
+    }
+    function_table_free(&table);
+    CHECK(function_table_bytes(&table) == 0);
+
+    CHECK(function_table_init(&table, 400, 20000)); /* there is no room for more text */
+    memset(name, 'x', sizeof name - 1);
+    name[sizeof name - 1] = 0;
+    uint32_t number = 1;
+    for (uint32_t i = 0; i < 300 && number != FUNCTION_NONE; i++) {
+        snprintf(file, sizeof file, "%u", i);
+        memcpy(name, file, strlen(file));
+        struct function_facts facts = {text_of(name, 1), text_of("file", 1), 1, 1};
+        number = function_table_intern(&table, &facts);
+    }
+    CHECK(number == FUNCTION_NONE && table.text_bytes <= 20000 && table.text_bytes > 19800);
+    function_table_free(&table);
+}
+
 int
 main(int count, char **arguments)
 {
@@ -238,6 +319,9 @@ main(int count, char **arguments)
     test_look_back(1u << 16);
     test_number_index(7);
     test_number_index(4000);
+    test_number_index_without_some(5000, 16);
+    test_number_index_without_some(5000, UINT64_C(0x9e3779b97f4a7c15));
+    test_function_table();
     puts("done");
     return 0;
 }

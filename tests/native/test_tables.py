@@ -19,6 +19,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tmp_path_factory.mktemp("tables") / "tables",
         Path(__file__).with_suffix(".c"),
         native / "live_set.c",
+        native / "function_table.c",
         native / "stack_table.c",
         native / "look_back.c",
         native / "number_index.c",
@@ -32,6 +33,7 @@ def test_the_table_of_code_objects_takes_nothing_for_one_that_is_none(tmp_path: 
         tmp_path / "code_table",
         Path(__file__).with_name("test_code_table.c"),
         native / "code_table.c",
+        native / "number_index.c",
         native / "guarded.c",
         flags=[f"-I{native}", "-isystem", sysconfig.get_path("include"), "-Wall", "-Wextra"],
     )
@@ -43,7 +45,8 @@ def test_the_book_of_the_heap_goes_on_in_a_child_that_was_forked_in_a_change(
     tmp_path: Path,
 ) -> None:
     native = ROOT / "pyprof_agent" / "_native"
-    tables = [native / f"{name}.c" for name in ("live_set", "stack_table", "look_back")]
+    names = ("live_set", "stack_table", "look_back", "number_index", "function_table")
+    tables = [native / f"{name}.c" for name in (*names, "function_source", "code_lines")]
     program = compile_c(
         tmp_path / "fork_lock",
         Path(__file__).with_name("test_fork_lock.c"),

@@ -7,7 +7,7 @@ from tests.support import run_python
 CHILDREN = """
 import gevent.monkey
 gevent.monkey.patch_all()
-import os, subprocess, time, warnings
+import gc, os, subprocess, time, warnings
 import gevent
 
 turns = []  # of the event loop
@@ -36,6 +36,17 @@ for _ in range(40):
 assert turns
 assert seen and seen[::2] == seen[1::2], seen  # a child that ends there would be lost
 assert agent.capture("heap").samples
+
+class Node:
+    freed = 0
+    def __init__(self):
+        self.me = self
+    def __del__(self):
+        Node.freed += 1
+
+for _ in range(5000):
+    Node()
+assert Node.freed > 3000 and min(gc.get_count()) >= 0, (Node.freed, gc.get_count())
 print("done")
 """
 

@@ -42,7 +42,7 @@ def table() -> StackRows:
 
 def look(rows: StackRows, at: Callable[[], FrameType], now: int) -> Row:
     """Count one look, as the engine does."""
-    row = rows.row(MAIN, at(), now)
+    row = rows.row(MAIN, at(), now, [])
     row.ticks += 1
     row.changed_at = now
     return row

@@ -197,28 +197,6 @@ def test_codes_that_die_before_anybody_asks_have_their_names(stacks: NativeStack
     assert not any(sample.stack[0].filename == "filler" for sample in profile.samples)
 
 
-def test_codes_are_given_back_at_the_stop() -> None:
-    code = """
-    import sys, time
-    from tests.sources.test_stacks_native import engine
-    def work():
-        end = time.thread_time() + 0.1
-        while time.thread_time() < end:
-            pass
-    before = sys.getrefcount(work.__code__)
-    for _ in range(3):
-        stacks = engine()
-        stacks.start()
-        work()
-        stacks.snapshot()
-        assert sys.getrefcount(work.__code__) > before
-        stacks.stop()
-        del stacks
-    print(sys.getrefcount(work.__code__) - before)
-    """
-    assert run_python(code).stdout == "0\n"
-
-
 def test_one_looks_back_at_what_has_happened(monkeypatch: pytest.MonkeyPatch) -> None:
     agent = Agent(Config(heap=False, stack_engine="native", look_back=20))
     agent.start()
@@ -386,30 +364,142 @@ def test_a_thread_that_begins_is_not_taken_for_the_one_that_made_it() -> None:
 
 
 # A filter for seccomp(2): load the number of the system call; that of process_vm_readv ends the
-# process, or fails; all others are allowed.
+# process, or fails; all others are allowed. It is for all threads.
 FILTER = """
-import ctypes, platform, struct, sys
-number = {"x86_64": 310, "aarch64": 270}[platform.machine()]
-action = {"kill": 0x80000000, "refuse": 0x00050001}[sys.argv[1]]
-steps = [(0x20, 0, 0, 0), (0x15, 0, 1, number), (0x06, 0, 0, action), (0x06, 0, 0, 0x7fff0000)]
-code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
-program = struct.pack("HxxxxxxQ", len(steps), ctypes.addressof(code))
-libc = ctypes.CDLL(None, use_errno=True)
-assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, program, 0, 0) == 0
+import ctypes, os, platform, struct, sys, time
 import pyprof_agent
+kind, when, memory = sys.argv[1:]
+numbers = {"x86_64": (310, 317, 257), "aarch64": (270, 277, 56)}[platform.machine()]
+refused = [numbers[0]] + [numbers[2]] * (memory == "refused")  # openat, too
+action = {"kill": 0x80000000, "refuse": 0x00050001}[kind]
+
+def install():
+    checks = [(0x15, len(refused) - n, 0, call) for n, call in enumerate(refused)]
+    steps = [(0x20, 0, 0, 0), *checks]
+    steps += [(0x06, 0, 0, 0x7fff0000), (0x06, 0, 0, action)]
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
+    program = struct.pack("HxxxxxxQ", len(steps), ctypes.addressof(code))
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.syscall(numbers[1], 1, 1, program) == 0
+
+def spin(seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        sum(range(1000))
+
+def early():
+    spin(0.3)
+
+def late():
+    spin(1)
+
+if when == "before":
+    install()
 agent = pyprof_agent.start(heap=False)
-print(agent.engines["stacks"], agent.fallbacks["stacks"])
+early()
+if when == "after":
+    install()
+window = agent.begin("wall")
+late()
+profile = window.end()
+wall = {"early": 0.0, "late": 0.0, "<unreadable stack>": 0.0}
+for sample in profile.samples:
+    for name in {frame.function.rpartition(".")[2] for frame in sample.stack} & set(wall):
+        wall[name] += sample.values[1] / 1e9
+told = any("process_vm_readv is refused" in comment for comment in profile.comments)
+print(agent.engines["stacks"], told, max(wall, key=wall.get), wall["early"] < 0.2)
 """
 
 
 @pytest.mark.skipif(
-    platform.machine() not in ("x86_64", "aarch64"), reason="the number of the system call"
+    platform.machine() not in ("x86_64", "aarch64"), reason="the numbers of system calls"
 )
 @pytest.mark.parametrize("action", ["kill", "refuse"])
-def test_a_filter_of_system_calls_does_not_end_the_program(action: str) -> None:
-    assert run_python(FILTER, action).stdout == (
-        "python the system's filter forbids process_vm_readv\n"
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_where_a_filter_forbids_to_read_at_once_it_reads_one_by_one(action: str, when: str) -> None:
+    assert run_python(FILTER, action, when, "allowed").stdout == "native True late True\n"
+
+
+@pytest.mark.skipif(
+    platform.machine() not in ("x86_64", "aarch64"), reason="the numbers of system calls"
+)
+def test_where_a_filter_forbids_all_reading_no_stale_stack_is_shown() -> None:
+    assert run_python(FILTER, "refuse", "after", "refused").stdout == (
+        "native True <unreadable stack> True\n"
     )
+
+
+BY_FILE = (
+    FILTER.partition('if when == "before":')[0]
+    + """
+import os, resource
+from pyprof_agent import Agent, Config
+
+def wall(agent):
+    profile = agent.capture("wall", 1)
+    seconds = {}
+    for sample in profile.samples:
+        for frame in sample.stack:
+            name = frame.function.rpartition(".")[2]
+            seconds[name] = seconds.get(name, 0) + sample.values[1] / 1e9
+    return seconds
+"""
+)
+
+FORKED = (
+    BY_FILE
+    + """
+import threading
+install()
+agent = Agent(Config(heap=False, leak_window=0))  # which has opened its own memory to try
+assert agent.engines["stacks"] == "native"
+
+def in_parent(child):
+    assert os.waitpid(child, 0)[1] == 0
+
+def in_child():
+    agent.start()
+    threading.Thread(target=spin, args=(3,), daemon=True).start()
+    seconds = wall(agent)
+    os._exit(not (seconds.get("spin", 0) > 0.5 and "in_parent" not in seconds))
+
+child = os.fork()
+in_parent(child) if child else in_child()
+print("done")
+"""
+)
+
+DESCRIPTORS = (
+    BY_FILE
+    + """
+import threading
+agent = Agent(Config(heap=False, leak_window=0))
+agent.start()
+most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, most))
+held = []
+try:
+    while True:
+        held.append(os.open("/dev/null", os.O_RDONLY))
+except OSError:
+    pass
+install()
+spin(0.3)
+for each in held:
+    os.close(each)
+threading.Thread(target=spin, args=(3,), daemon=True).start()
+assert wall(agent).get("spin", 0) > 0.5
+print("done")
+"""
+)
+
+
+@pytest.mark.skipif(
+    platform.machine() not in ("x86_64", "aarch64"), reason="the numbers of system calls"
+)
+@pytest.mark.parametrize("program", [FORKED, DESCRIPTORS])
+def test_where_it_reads_a_file_that_is_its_own_memory_and_opened_again(program: str) -> None:
+    assert run_python(program, "refuse", "after", "allowed").stdout == "done\n"
 
 
 @pytest.mark.parametrize("read", [lambda limit: [], lambda limit: core.own_stack(limit)[:2]])

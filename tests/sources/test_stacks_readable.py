@@ -7,12 +7,14 @@ made, and those that the interpreter itself puts between two functions.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import functools
 import gc
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from types import CodeType, FrameType, FunctionType
+from typing import Any
 
 import pytest
 
@@ -267,6 +269,65 @@ def finalizers_and_collections() -> None:
     assert not wrong
 
 
+def coroutines_that_are_thrown_into() -> None:
+    class Item:
+        def __await__(self) -> Generator[None, None, None]:
+            try:
+                yield
+            except KeyError:
+                look()
+                raise
+            finally:
+                look()
+
+    async def inner() -> None:
+        try:
+            await Item()
+        except KeyError:
+            look()
+            raise
+
+    async def outer() -> None:
+        await inner()
+
+    def nested() -> Generator[None, None, None]:
+        try:
+            yield
+        finally:
+            look()
+
+    def delegating() -> Generator[None, None, None]:
+        try:
+            yield from nested()
+        finally:
+            look()
+
+    async def stream() -> AsyncIterator[None]:
+        try:
+            await Item()
+            yield
+        finally:
+            look()
+
+    async def consume() -> None:
+        async for _ in stream():
+            pass
+
+    def waiting() -> Iterator[Generator[Any, None, Any]]:
+        for make in (outer, consume):
+            yield make().__await__()
+        yield delegating()
+
+    for _ in range(WARM):
+        for generator in waiting():
+            next(generator)
+            with contextlib.suppress(KeyError):
+                generator.throw(KeyError())
+        for generator in waiting():
+            next(generator)
+            generator.close()
+
+
 @pytest.mark.parametrize(
     "case",
     [
@@ -282,6 +343,7 @@ def finalizers_and_collections() -> None:
         code_that_is_traced,
         a_handler_and_an_end_of_a_block,
         finalizers_and_collections,
+        coroutines_that_are_thrown_into,
     ],
     ids=lambda case: case.__name__,
 )

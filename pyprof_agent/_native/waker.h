@@ -1,0 +1,25 @@
+/* Waits of threads of ours, in which garbage may be collected.
+
+   In C, as between the moment from which on collections may start and the one at which the GIL is given
+   away nothing may be allocated: a collection would start right there, in our thread. Python's own waits
+   make tuples and exceptions.
+
+   A waker is an object of Python's. One thread waits at it; any may wake that, in signal handlers too. */
+#ifndef PYPROF_WAKER_H
+#define PYPROF_WAKER_H
+
+#include <Python.h>
+
+/* Functions of the module:
+   waker() returns a waker;
+   waker_wait(waker, seconds) waits for waker_wake(waker), and returns whether it was called since the last
+   wait ended;
+   pause(seconds) and wait_readable(descriptor, seconds) return early if a signal comes.
+   Less than zero seconds are no limit. */
+PyObject *waker_new(PyObject *module, PyObject *unused);
+PyObject *waker_wait(PyObject *module, PyObject *args);
+PyObject *waker_wake(PyObject *module, PyObject *waker);
+PyObject *waker_pause(PyObject *module, PyObject *seconds);
+PyObject *waker_wait_readable(PyObject *module, PyObject *args);
+
+#endif
