@@ -30,9 +30,12 @@ PATHS = (
     *("allocs?format=top", "delta_heap", "profile?seconds=1", "profile?last=10", "wall?last=30"),
     *("profile?last=20&format=speedscope", "wall?seconds=1&format=folded", "fgprof?seconds=1"),
     *("goroutine", "goroutine?debug=2", "threadcreate", "block", "mutex", "leaks"),
-    *("symbol?0x1", "", "heap?gc=1"),
+    *("symbol?0x1", ""),
 )
 """All that is served by default, in most ways."""
+
+COLLECTING = "heap?gc=1"
+"""What a side port does not serve."""
 
 PAUSE = 2.0
 """Seconds between two rounds of all paths: the machine has to do other things too."""
@@ -61,9 +64,14 @@ class Service:
         return self.folder / f"{self.name}-{self.hz}.json"
 
     @property
+    def has_side_port(self) -> bool:
+        """Whether its endpoints have a port of their own."""
+        return self.name == "flask_app"
+
+    @property
     def url(self) -> str:
         """Of its endpoints."""
-        port = self.debug_port if self.name == "flask_app" else self.port
+        port = self.debug_port if self.has_side_port else self.port
         return f"http://127.0.0.1:{port}/debug/pprof/"
 
     def start(self) -> None:
@@ -106,7 +114,7 @@ class Service:
             asked = "its own route"
             try:
                 self.work()
-                for path in PATHS:
+                for path in PATHS if self.has_side_port else (*PATHS, COLLECTING):
                     asked = path
                     body = get(self.url + path, timeout=120)
                     if path == "heap":
