@@ -29,7 +29,7 @@ static _Atomic int way; /* BY_VM at first; never again once it was refused */
 /* The descriptor of /proc/self/mem, the process whose memory it is, and which file: others may close the
    descriptor, as daemons do with all, and its number is another file's then. */
 static _Atomic int file = -1;
-static _Atomic pid_t process;
+static _Atomic pid_t owner;
 static _Atomic dev_t device;
 static _Atomic ino_t inode;
 
@@ -68,7 +68,7 @@ static bool
 is_our_file(int descriptor)
 {
     struct stat status;
-    return descriptor >= 0 && process == getpid() && fstat(descriptor, &status) == 0
+    return descriptor >= 0 && owner == getpid() && fstat(descriptor, &status) == 0
            && status.st_dev == device && status.st_ino == inode;
 }
 
@@ -83,7 +83,7 @@ open_file(void)
     struct stat status;
     descriptor = open("/proc/self/mem", O_RDONLY | O_CLOEXEC);
     if (descriptor >= 0 && fstat(descriptor, &status) == 0) {
-        process = getpid();
+        owner = getpid();
         device = status.st_dev;
         inode = status.st_ino;
     }
