@@ -147,8 +147,9 @@ def _take_over() -> bool:
 def _go_on_untold() -> None:
     global _problem
     # Up to 3.12 sys._current_frames() crashes on threads of the parent, which are still listed. The
-    # Python engines need it.
-    if extension_unusable() and (HIDDEN or len(threading._active) > 1):  # type: ignore[attr-defined]
+    # Python engines need it. An agent that has just started has a thread that is in no list yet.
+    others = HIDDEN or _followed or len(threading._active) > 1  # type: ignore[attr-defined]
+    if extension_unusable() and others:
         _problem = (
             "this process was forked by C code that did not call PyOS_AfterFork_Child(): there "
             "the agent needs its extension, or to be started in the child alone"
