@@ -1,4 +1,4 @@
-"""Objects of the program that a thread of ours looks at: frames, tasks, coroutines.
+"""Objects of the program that a thread of the agent inspects: frames, tasks, coroutines.
 
 The program may let go of one meanwhile. Then the last reference is ours, and who drops it runs the
 finalizers of all that goes with it. So a job keeps what it has borrowed, and the thread that waits

@@ -1,6 +1,6 @@
 """Where the garbage collector may start.
 
-Not in a thread of ours, as it would run finalizers and callbacks of the program's there: see
+Not in a thread of the agent, where it would run the program's finalizers and callbacks: see
 `_native/collector_hold.h`. Without the extension it may start anywhere.
 """
 
@@ -16,7 +16,7 @@ if not extension_unusable():
 
 
 def kept_off(function: Callable[[], None]) -> tuple[Callable[..., None], tuple[object, ...]]:
-    """What a thread of ours is to call, and with what, for it to call `function`.
+    """A function and its arguments: called in a thread of the agent, they call `function`.
 
     Green threads call it as it is: they share one real thread with the program's.
     """

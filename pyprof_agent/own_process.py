@@ -77,7 +77,7 @@ def has_ended_but_for_us() -> bool:
 
 
 def in_server() -> bool:
-    """Whether the calling thread is that of a side port."""
+    """Whether the calling thread serves a side port."""
     # Not by current_thread(), which makes an entry where there is none.
     thread = threading._active.get(threading.get_ident())  # type: ignore[attr-defined]
     return _is_server(thread)

@@ -22,7 +22,7 @@ def green_threads() -> str | None:
 
 
 def in_c() -> bool:
-    """Whether waits are those of the extension; those of green threads must be Python's."""
+    """Whether waits use the extension. Green threads need Python's waits, which gevent replaces."""
     return not extension_unusable() and not green_threads()
 
 
@@ -40,7 +40,11 @@ def wait_readable(descriptor: int, seconds: float | None) -> None:
 
     Where waits are `in_c()`.
     """
-    core.wait_readable(descriptor, -1.0 if seconds is None else max(seconds, 0.0))
+    core.wait_readable(descriptor, _limit(seconds))
+
+
+def _limit(seconds: float | None) -> float:
+    return -1.0 if seconds is None else max(seconds, 0.0)
 
 
 class Waker:
@@ -54,8 +58,8 @@ class Waker:
     def wait(self, seconds: float | None) -> bool:
         """Wait for up to so many seconds, or for ever; whether it was woken, since it last was."""
         if self._native is not None:
-            return core.waker_wait(self._native, -1.0 if seconds is None else max(seconds, 0.0))
-        return self._lock.acquire(timeout=-1 if seconds is None else max(seconds, 0.0))
+            return core.waker_wait(self._native, _limit(seconds))
+        return self._lock.acquire(timeout=_limit(seconds))
 
     def wake(self) -> None:
         """End a wait, or the next one."""

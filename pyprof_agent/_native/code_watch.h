@@ -1,4 +1,4 @@
-/* Tells of each code object that is about to die. */
+/* Calls listeners before a code object is freed. */
 #ifndef PYPROF_CODE_WATCH_H
 #define PYPROF_CODE_WATCH_H
 

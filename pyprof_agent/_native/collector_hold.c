@@ -2,7 +2,7 @@
 
 #include "collector_hold.h"
 
-#include <time.h>
+#include "clock.h"
 
 /* A collection starts all the same once so many objects have been made, most likely in the thread that
    makes them: a thread of the agent makes fewer between two waits. */
@@ -23,9 +23,7 @@ static _Thread_local bool ours;
 static int64_t
 monotonic(void)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-    return (int64_t)now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+    return clock_ns(CLOCK_MONOTONIC_COARSE);
 }
 
 static bool
@@ -65,22 +63,21 @@ disarm(void)
     }
 }
 
-/* Asked by a thread of the program. */
-static bool
-is_stuck(void)
+void
+collector_hold_check(void)
 {
-    return held > 0 && !ours && is_too_long();
+    if (held > 0 && !ours && is_too_long()) {
+        disarm();
+    }
 }
 
 /* The collector calls it before and after a collection, which may have been asked for by gc.collect(). */
 static PyObject *
 collected(PyObject *Py_UNUSED(module), PyObject *const *Py_UNUSED(args), Py_ssize_t Py_UNUSED(count))
 {
-    if (is_stuck()) {
-        disarm();
-    }
-    else if (held > 0) {
-        arm();
+    collector_hold_check();
+    if (held > 0) {
+        arm(); /* which does nothing where that has disarmed */
     }
     Py_RETURN_NONE;
 }
@@ -170,14 +167,6 @@ collector_hold_again(void)
 {
     if (ours) {
         arm();
-    }
-}
-
-void
-collector_hold_check(void)
-{
-    if (is_stuck()) {
-        disarm();
     }
 }
 

@@ -1,12 +1,12 @@
 #include "frames.h" /* first, as Python.h sets what the system's headers show */
 
+#include "clock.h"
 #include "collector_hold.h"
 #include "forked_child.h"
 #include "guarded.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
-#include <time.h>
 
 #define HOOKS_NS INT64_C(1000000000) /* how long CPython's hooks have, and then between two calls */
 #define HOOKS_LATE_NS (60 * HOOKS_NS) /* how much longer where they were announced */
@@ -22,9 +22,7 @@ static _Atomic int64_t untold_since; /* monotonic ns; later, where hooks will co
 static int64_t
 monotonic(void)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+    return clock_ns(CLOCK_MONOTONIC);
 }
 
 /* Nobody else runs yet, so no lock is needed; lists of CPython's that a thread was about to change can be

@@ -91,7 +91,7 @@ open_file(void)
     return descriptor;
 }
 
-/* Whether open() says that it is so for ever, and not for want of descriptors or memory. */
+/* Whether an error of open() is permanent, unlike a lack of descriptors or memory. */
 static bool
 is_refused(int error)
 {
@@ -136,16 +136,30 @@ read_now(const struct guarded_range *ranges, int count)
     return whole > 0 ? whole : 0;
 }
 
+bool
+guarded_copy(struct address from, void *to, size_t bytes)
+{
+    const struct guarded_range range = {from, to, bytes};
+    int error = errno;
+    int whole = read_now(&range, 1);
+    errno = error;
+    return whole == 1;
+}
+
+bool
+guarded_works(void)
+{
+    static const int known = 42;
+    int copy = 0;
+    return guarded_copy(address_of(&known), &copy, sizeof copy) && copy == known;
+}
+
 /* Whether what is there is read, and what is not there is not. */
 static bool
 reads_right(void)
 {
-    static const int known = 42;
-    int copy = 0;
     char byte;
-    const struct guarded_range there = {address_of(&known), &copy, sizeof copy};
-    const struct guarded_range nowhere = {address_of((const void *)8), &byte, 1};
-    return read_now(&there, 1) == 1 && copy == known && read_now(&nowhere, 1) == 0;
+    return guarded_works() && !guarded_copy(address_of((const void *)8), &byte, 1);
 }
 
 static int
@@ -218,16 +232,6 @@ guarded_read(const struct guarded_range *ranges, int count)
     return whole;
 }
 
-bool
-guarded_copy(struct address from, void *to, size_t bytes)
-{
-    const struct guarded_range range = {from, to, bytes};
-    int error = errno;
-    int whole = read_now(&range, 1);
-    errno = error;
-    return whole == 1;
-}
-
 const char *
 guarded_problem(void)
 {
@@ -241,14 +245,6 @@ guarded_problem(void)
         }
     }
     return NULL;
-}
-
-bool
-guarded_works(void)
-{
-    static const int known = 42;
-    int copy = 0;
-    return guarded_copy(address_of(&known), &copy, sizeof copy) && copy == known;
 }
 
 const char *

@@ -2,6 +2,7 @@
 
 #include "heap_book.h"
 
+#include "clock.h"
 #include "fork_lock.h"
 #include "function_source.h"
 #include "look_back.h"
@@ -9,7 +10,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 _Atomic uint8_t heap_filter[1u << HEAP_FILTER_BITS];
 
@@ -22,7 +22,7 @@ static struct {
     double mean;
     int max_frames;
     uint32_t look_back_seconds;
-    bool watched; /* we are told of code objects that die */
+    bool watched; /* heap_book_code_dying() is called */
     struct stack_table stacks;
     struct function_table functions;
     struct number_index codes;     /* functions by the addresses of code objects that live */
@@ -71,9 +71,7 @@ release(void)
 static int64_t
 monotonic(void)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+    return clock_ns(CLOCK_MONOTONIC_COARSE);
 }
 
 bool

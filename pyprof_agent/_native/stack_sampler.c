@@ -651,7 +651,6 @@ in_forked_child(void)
         memset(&sampler, 0, sizeof sampler); /* not freed: what is half changed may point anywhere */
     }
     stack_book_in_child();
-    guarded_in_child();
     fork_lock_renew(&cost_lock);
     pthread_mutex_init(&wake_lock, NULL);
     forks = 0;

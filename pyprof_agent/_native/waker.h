@@ -1,7 +1,7 @@
-/* Waits of threads of ours, in which garbage may be collected.
+/* Waits of the agent's threads, during which the garbage collector may start.
 
    In C, as between the moment from which on collections may start and the one at which the GIL is given
-   away nothing may be allocated: a collection would start right there, in our thread. Python's own waits
+   away nothing may be allocated: a collection would start right there, in the agent's thread. Python's own waits
    make tuples and exceptions.
 
    A waker is an object of Python's. One thread waits at it; any may wake that, in signal handlers too. */

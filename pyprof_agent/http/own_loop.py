@@ -1,6 +1,6 @@
-"""The event loop of a side port, whose thread is ours: no garbage is collected in it.
+"""The event loop of a side port: the garbage collector does not start in its thread.
 
-It waits by a function of ours before it asks what has come: see `_native/waker.h`.
+It waits in the extension (`_native/waker.h`), and then asks the selector without waiting.
 """
 
 from __future__ import annotations

@@ -8,6 +8,9 @@ from typing import Generic, TypeVar
 
 _V = TypeVar("_V")
 
+NOTE_BYTES = 200
+"""Memory of a note, without its value."""
+
 
 class _Note(weakref.ref[CodeType], Generic[_V]):
     __slots__ = ("number", "value")
@@ -32,6 +35,11 @@ class CodeNotes(Generic[_V]):
 
     def __len__(self) -> int:
         return len(self._notes)
+
+    @property
+    def own_bytes(self) -> int:
+        """The memory of the notes, without their values."""
+        return NOTE_BYTES * len(self._notes)
 
     def get(self, code: CodeType) -> _V | None:
         """The value of a code object; None if it has none."""

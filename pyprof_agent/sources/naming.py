@@ -23,8 +23,8 @@ MAX_FRAMES_REMEMBERED = 50_000
 MAX_CODES_REMEMBERED = 20_000
 """The same for code objects that Python looks up."""
 
-NOTE_BYTES = 700
-"""Of a code object that Python has looked up: the note on it, and a table of five instructions."""
+CODE_BYTES = 500
+"""Memory of the table of a code object's frames, for five instructions."""
 
 TRUNCATED = Frame("<deeper frames cut off>", "", 0, 0)
 """Root of the stacks that were deeper than `max_frames`."""
@@ -52,9 +52,9 @@ class FrameNames:
 
     def of_code(self, code: CodeType, instruction: int) -> Frame:
         """The frame of `code` at the byte offset `instruction` (`frame.f_lasti`)."""
-        self._codes.sweep()
         frames = self._codes.get(code)
         if frames is None:
+            self._codes.sweep()
             frames = {}
             self._codes.put(code, frames)
         frame = frames.get(instruction)
@@ -112,7 +112,8 @@ class FrameNames:
     def stats(self) -> dict[str, float]:
         """How many frames have names, and `own_bytes`: the memory of these."""
         tables = (self._frames, self._lines, self._modules)
-        own_bytes = self._bytes + sum(map(sys.getsizeof, tables)) + NOTE_BYTES * len(self._codes)
+        own_bytes = self._bytes + sum(map(sys.getsizeof, tables))
+        own_bytes += self._codes.own_bytes + CODE_BYTES * len(self._codes)
         return {"frames": len(self._frames) + len(self._lines), "own_bytes": own_bytes}
 
     def _forget_frames(self) -> None:

@@ -29,9 +29,6 @@ EVICTION_INTERVAL_NS = 60 * 10**9
 ROW_BYTES = 64 + 72 + 5 * 32
 """Of a row besides its stack: its key, and its counters."""
 
-NOTE_BYTES = 200
-"""Of a note on a code object."""
-
 _Labels = tuple[Label, ...]
 _Stack = tuple[Frame, ...]
 
@@ -73,7 +70,7 @@ class StackRows:
     def own_bytes(self) -> int:
         """The memory of the table, without frames and labels."""
         tables = sys.getsizeof(self._rows) + sys.getsizeof(self._seen)
-        return self._bytes + self._bytes_seen + tables + NOTE_BYTES * len(self._codes)
+        return self._bytes + self._bytes_seen + tables + self._codes.own_bytes
 
     def __iter__(self) -> Iterator[tuple[_Labels, _Stack, Row]]:
         return ((labels, stack, row) for (labels, stack), row in self._rows.items())
