@@ -10,8 +10,9 @@ from itertools import chain
 from typing import ParamSpec, TypeVar
 
 from pyprof_agent import forks, own_process
+from pyprof_agent.batches import gently
 from pyprof_agent.config import Config
-from pyprof_agent.engines import HeapSource, Source, heap_engine, stack_engine
+from pyprof_agent.engines import HeapSource, Source, frames_of, heap_engine, stack_engine
 from pyprof_agent.errors import (
     CaptureError,
     ConfigError,
@@ -22,13 +23,8 @@ from pyprof_agent.files import files_of
 from pyprof_agent.formats.pprof import address
 from pyprof_agent.leaks.report import LeakReport
 from pyprof_agent.leaks.work import WorkCounter
-from pyprof_agent.profile import Profile, rounded
-from pyprof_agent.sources import (
-    contention,
-    heap_tracemalloc,
-    stack_counters,
-    tasks,
-)
+from pyprof_agent.profile import Profile, changed, rounded
+from pyprof_agent.sources import contention, heap_tracemalloc, stack_counters, tasks
 from pyprof_agent.sources.heap_delta import HeapDelta
 from pyprof_agent.sources.markers import MARKERS
 from pyprof_agent.sources.naming import FrameNames
@@ -304,8 +300,10 @@ class Agent:
         return await self.offload(self._tasks.each)
 
     def symbols(self) -> Mapping[int, str]:
-        """Function names by address, of every frame that was named so far."""
-        return {address(frame): frame.function for frame in chain(self._names.known(), MARKERS)}
+        """Function names by address, of all frames that profiles of now have. Takes long."""
+        found = map(frames_of, self._sources.values())
+        frames = [*MARKERS, *self._names.known(), *chain.from_iterable(found)]
+        return {address(frame): frame.function for frame in gently(frames)}
 
     def _since_start(self, name: str) -> Profile:
         kind = self._kind(name)
@@ -347,4 +345,4 @@ class Agent:
 
 
 def _show_allocations(profile: Profile) -> Profile:
-    return replace(profile, default_sample_type="alloc_space")
+    return changed(profile, default_sample_type="alloc_space")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from pyprof_agent.config import Config
-from pyprof_agent.errors import ConfigError
-from pyprof_agent.profile import Profile
+from pyprof_agent.errors import ConfigError, NotRunningError
+from pyprof_agent.profile import Frame, Profile, unmade
 from pyprof_agent.sources import heap_native, stacks_native
 from pyprof_agent.sources.heap_tracemalloc import TracemallocHeap
 from pyprof_agent.sources.naming import FrameNames
@@ -99,3 +100,11 @@ def stack_engine(config: Config, names: FrameNames) -> tuple[StackSource, str]:
         look_back=config.look_back,
     )
     return engine, ""
+
+
+def frames_of(source: Source) -> Sequence[Frame]:
+    """Frames of an engine that has their names to itself: of a native one that runs."""
+    with contextlib.suppress(NotRunningError):
+        rows = unmade(source.snapshot()) if source.name == "native" else None
+        return () if rows is None else rows.frames()
+    return ()

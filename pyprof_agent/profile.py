@@ -10,18 +10,17 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, replace
 from itertools import chain
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pyprof_agent.batches import batches, gently
 from pyprof_agent.errors import ProfileError
 
-MAX_SAMPLE_TYPES = 4
-"""Values a sample may carry: Grafana Alloy's delta code reads at most four."""
-
-_INT64_MAX = 2**63 - 1
+MAPPING = "python-process"
+"""What pprof shows as the file of the program. It must not be the name of a real file, which
+pprof would open to look for symbols, nor start with `[`, which means "kernel" to it."""
 
 
 # Frame, Label and Sample are named tuples rather than frozen data classes: a
@@ -71,9 +70,65 @@ class Sample(NamedTuple):
         return next((label.value for label in self.labels if label.key == key), None)
 
 
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """A profile as a value; see `validate` for what makes it a proper one.
+class Rows(Protocol):
+    """Rows of a profile that are no objects of Python's yet.
+
+    Their values are whole numbers.
+    """
+
+    def samples(self) -> tuple[Sample, ...]:
+        """Make them; rows of equal stacks and labels are one, and those of zeros left out."""
+
+    def frames(self) -> list[Frame]:
+        """Those of all stacks, each once."""
+
+    def encode(self, profile: Profile) -> bytes:
+        """The protobuf bytes of a profile that has these rows, uncompressed."""
+
+    def lines(self, own: str, around: tuple[str, ...]) -> dict[Frame, tuple[int, ...]]:
+        """Values by innermost frame, without the stacks of a library.
+
+        own: its functions begin with this
+        around: these of them call the program's: such a one is the library's if it is innermost
+        """
+
+    def minus(self, earlier: Rows) -> Rows | None:
+        """What has changed since; None where the two are not of the same tables."""
+
+    def only(self, columns: Sequence[int]) -> Rows:
+        """The same rows with zeros in all other columns."""
+
+    def cpu(self) -> Rows:
+        """Hits and CPU time, of the counters of a stack engine: `stack_counters.cpu_profile`."""
+
+    def wall(self) -> Rows:
+        """Ticks and elapsed time, likewise: `stack_counters.wall_profile`."""
+
+
+class _Unmade:
+    """A profile whose samples are made of its rows when somebody asks for them."""
+
+    __slots__ = ("_made", "_rows")
+    _rows: Rows
+    _made: dict[str, tuple[Sample, ...]]  # empty until then
+
+    if not TYPE_CHECKING:  # else every attribute would be a known one
+
+        def __getattr__(self, name: str) -> Any:
+            if name != "samples":
+                raise AttributeError(f"a profile has no {name!r}")
+            # For threads that ask at the same time there is one answer.
+            made = self._made.get(name) or self._made.setdefault(name, self._rows.samples())
+            object.__setattr__(self, name, made)
+            return made
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Profile(_Unmade):
+    """A profile as a value; see `profile_rules` for what makes it a proper one.
+
+    The native engines give profiles whose samples are made when somebody asks for them. To write
+    such a profile, or to make its bytes, takes no samples.
 
     sample_types: the columns
     samples: the rows
@@ -92,6 +147,11 @@ class Profile:
     duration_nanos: int = 0
     default_sample_type: str = ""
     comments: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """Short, as `asyncio.run` makes it of results: that of 20,000 samples took 150 MB."""
+        types = ", ".join(value_type.type for value_type in self.sample_types)
+        return f"<Profile of {types} at {self.time_nanos}>"
 
     def column(self, sample_type: str) -> int:
         """Index of the column called `sample_type`.
@@ -115,7 +175,7 @@ class Profile:
     def to_bytes(self) -> bytes:
         """The profile as gzip-compressed pprof protobuf, the content of a `.pb.gz` file.
 
-        Raises ProfileError if it breaks a rule of the format (see `validate`).
+        Raises ProfileError if it breaks a rule of the format (see `profile_rules`).
         """
         from pyprof_agent.formats.pprof import encode
 
@@ -140,11 +200,46 @@ class Profile:
             raise
 
 
+def unmade(profile: Profile) -> Rows | None:
+    """The rows that a profile's samples are, or would be, made of; None if it was given samples."""
+    return getattr(profile, "_rows", None)
+
+
+def of_rows(rows: Rows, like: Profile) -> Profile:
+    """A profile with these rows, and all else like another one."""
+    profile = object.__new__(Profile)
+    for field in fields(Profile):
+        if field.name != "samples":
+            object.__setattr__(profile, field.name, getattr(like, field.name))
+    object.__setattr__(profile, "_rows", rows)
+    object.__setattr__(profile, "_made", {})
+    return profile
+
+
+def changed(profile: Profile, **changes: Any) -> Profile:
+    """The profile with other values of fields, but with the same samples, made or not."""
+    rows = unmade(profile)
+    if rows is None or "samples" in changes:
+        return replace(profile, **changes)
+    return of_rows(rows, replace(_without_samples(profile), **changes))
+
+
+def _without_samples(profile: Profile) -> Profile:
+    kept = {
+        field.name: getattr(profile, field.name)
+        for field in fields(Profile)
+        if field.name != "samples"
+    }
+    return Profile(samples=(), **kept)
+
+
 def rounded(profile: Profile) -> Profile:
     """The profile with whole numbers, and without the rows in which nothing is left.
 
     Weighted samples are summed as floats; this is the one place where they become integers.
     """
+    if unmade(profile) is not None:
+        return profile
     kept: list[Sample] = []
     for start, stop in batches(0, len(profile.samples)):
         rows = profile.samples[start:stop]
@@ -210,94 +305,23 @@ def subtract(later: Profile, earlier: Profile) -> Profile:
 
     Raises ProfileError if their sample or period types differ.
     """
-    difference = merge((later, scale(earlier, -1)))
+    later_rows, earlier_rows = unmade(later), unmade(earlier)
+    rows = later_rows.minus(earlier_rows) if later_rows and earlier_rows else None
+    if rows is None:
+        difference = merge((later, scale(earlier, -1)))
+    else:
+        _check_compatible(later, earlier)
+        difference = of_rows(rows, changed(later, period=max(later.period, earlier.period)))
     if later.duration_nanos:
         duration = later.duration_nanos - earlier.duration_nanos
     else:
         duration = later.time_nanos - earlier.time_nanos
-    return replace(
+    return changed(
         difference,
         time_nanos=later.time_nanos,
         duration_nanos=max(duration, 0),
         comments=later.comments,
     )
-
-
-def validate(profile: Profile) -> None:
-    """Raise ProfileError if a reader of pprof files would refuse or misread the profile.
-
-    The rules are those of google/pprof's `CheckValid`, and of the strictest readers:
-    Pyroscope (no `-` in a sample type), Alloy (at most four values).
-    """
-    problem = _problem(profile)
-    if problem is None:
-        width = len(profile.sample_types)
-        problem = next(_sample_problems(profile.samples, width), None)
-    if problem is not None:
-        raise ProfileError(problem)
-
-
-def validate_frame(frame: Frame) -> None:
-    """Raise ProfileError if a frame's lines are not what the format can hold."""
-    if not frame.function:
-        raise ProfileError(f"a frame of {frame.filename!r} has no function name")
-    for line in (frame.first_line, frame.line):
-        if not 0 <= line <= _INT64_MAX:
-            raise ProfileError(f"{frame.function} has the line {line}")
-
-
-def _problem(profile: Profile) -> str | None:
-    types = [value_type.type for value_type in profile.sample_types]
-    if not types:
-        return "a profile needs at least one sample type"
-    if len(types) > MAX_SAMPLE_TYPES:
-        return f"{len(types)} sample types {types}; readers take at most {MAX_SAMPLE_TYPES}"
-    if len(set(types)) < len(types):
-        return f"a sample type occurs twice in {types}"
-    for name in types:
-        if not name:
-            return "a sample type has no name"
-        if "-" in name:
-            return f"sample type {name!r} has a '-', which Pyroscope refuses"
-    if profile.default_sample_type not in ("", *types):
-        return f"default sample type {profile.default_sample_type!r} is none of {types}"
-    if not 0 < profile.time_nanos <= _INT64_MAX:
-        return f"time_nanos is {profile.time_nanos}; give the Unix time in nanoseconds"
-    for field in ("duration_nanos", "period"):
-        value = getattr(profile, field)
-        if not 0 <= value <= _INT64_MAX:
-            return f"{field} is {value}; it must be from 0 to {_INT64_MAX}"
-    return None
-
-
-def _sample_problems(samples: Sequence[Sample], width: int) -> Iterator[str]:
-    for _, values, labels in gently(samples):
-        if len(values) != width:
-            yield f"a sample has {len(values)} values for {width} sample types"
-        for value in values:
-            if not -_INT64_MAX <= value <= _INT64_MAX:  # not a number fails this, too
-                yield f"a sample has the value {value}, which is no 64-bit integer"
-        if labels:
-            problem = _label_problem(labels)
-            if problem is not None:
-                yield problem
-
-
-def _label_problem(labels: tuple[Label, ...]) -> str | None:
-    keys = [label.key for label in labels]
-    if len(set(keys)) < len(keys):
-        return f"a label key occurs twice in {keys}"
-    for key, value, unit in labels:
-        if not key:
-            return f"the label with value {value!r} has no key"
-        if key.startswith("pprof::"):
-            return f"label {key!r}: keys that start with 'pprof::' are reserved"
-        if isinstance(value, str):
-            if unit:
-                return f"label {key!r} is a string and has a unit"
-        elif not -_INT64_MAX <= value <= _INT64_MAX:
-            return f"label {key!r} is {value}, which is no 64-bit integer"
-    return None
 
 
 def _check_compatible(first: Profile, other: Profile) -> None:

@@ -20,7 +20,7 @@ from pyprof_agent import (
 from pyprof_agent.formats.pprof import address
 from pyprof_agent.hidden_thread import HIDDEN, HiddenThread
 from pyprof_agent.own_process import SAMPLER_THREAD
-from pyprof_agent.profile import validate
+from pyprof_agent.profile_rules import validate
 from pyprof_agent.sources import heap_native, stacks_native
 
 WITH_WINDOWS = (

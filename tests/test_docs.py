@@ -22,7 +22,7 @@ from pyprof_agent.profile import Frame
 from pyprof_agent.sources.heap_native import NativeHeap
 from pyprof_agent.sources.heap_tracemalloc import AGENT, TracemallocHeap
 from pyprof_agent.sources.naming import TRUNCATED, FrameNames
-from pyprof_agent.sources.native_sampler import NO_GIL, NO_PYTHON
+from pyprof_agent.sources.native_rows import NO_GIL, NO_PYTHON
 from pyprof_agent.sources.stack_counters import OVERFLOW
 from tests.support import EXAMPLES, ROOT
 

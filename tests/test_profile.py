@@ -25,9 +25,8 @@ from pyprof_agent.profile import (
     rounded,
     scale,
     subtract,
-    validate,
-    validate_frame,
 )
+from pyprof_agent.profile_rules import validate, validate_frame
 from tests.conftest import GoPprof
 from tests.support import HEAP_TYPES, LEAF, ROOT_FRAME, heap_profile
 
@@ -487,3 +486,9 @@ def test_an_invalid_profile_touches_no_file(tmp_path: Path) -> None:
         one_row(1, 2, 3).write(path)
     assert os.listdir(tmp_path) == ["heap.pb.gz"]
     assert path.read_bytes() == b"an older profile"
+
+
+def test_what_stands_for_a_profile_in_logs_is_short() -> None:
+    profile = heap_profile(*[Sample((LEAF,), (1, 2, 3, 4))] * 20_000)
+    types = ", ".join(value_type.type for value_type in HEAP_TYPES)
+    assert repr(profile) == f"<Profile of {types} at {profile.time_nanos}>"

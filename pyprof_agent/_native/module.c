@@ -7,7 +7,11 @@
 #include "heap_book.h"
 #include "heap_sampler.h"
 #include "look_back.h"
+#include "names_object.h"
 #include "program_facts.h"
+#include "rows_encode.h"
+#include "rows_frames.h"
+#include "rows_object.h"
 #include "snapshot_object.h"
 #include "stack_sampler.h"
 #include "waker.h"
@@ -94,8 +98,8 @@ heap_snapshot(PyObject *Py_UNUSED(module), PyObject *args)
         return NULL;
     }
     const struct snapshot *snapshot = snapshot_of(capsule);
-    return Py_BuildValue("(NIIIL)", capsule, snapshot->function_count, snapshot->node_count,
-                         snapshot->row_count, (long long)wanted.taken);
+    return Py_BuildValue("(NIIL)", capsule, snapshot->function_count, snapshot->node_count,
+                         (long long)wanted.taken);
 }
 
 static PyObject *
@@ -210,9 +214,8 @@ stack_snapshot(PyObject *Py_UNUSED(module), PyObject *args)
     PyObject *result = NULL;
     PyObject *capsule = snapshot_object(take_stacks, &wanted);
     if (capsule != NULL) {
-        result = Py_BuildValue("(NIIINLLKK)", capsule, wanted.taken->books.function_count,
-                               wanted.taken->books.node_count,
-                               wanted.taken->books.row_count, list_threads(wanted.taken),
+        result = Py_BuildValue("(NIINLLKK)", capsule, wanted.taken->books.function_count,
+                               wanted.taken->books.node_count, list_threads(wanted.taken),
                                (long long)wanted.taken->started, (long long)wanted.taken->taken,
                                wanted.taken->clocks.process, wanted.taken->clocks.sampler);
     }
@@ -353,14 +356,27 @@ static PyMethodDef methods[] = {
     {"stack_resume", stack_resume, METH_NOARGS, NULL},
     {"stack_snapshot", stack_snapshot, METH_VARARGS, NULL},
     {"stack_stats", stack_stats, METH_NOARGS, NULL},
-    {"snapshot_nodes", snapshot_nodes, METH_VARARGS, NULL},
+    {"snapshot_total", snapshot_total, METH_VARARGS, NULL},
     {"snapshot_functions", snapshot_functions, METH_VARARGS, NULL},
-    {"snapshot_stacks", snapshot_stacks, METH_VARARGS, NULL},
-    {"snapshot_values", snapshot_values, METH_VARARGS, NULL},
-    {"snapshot_threads", snapshot_threads, METH_VARARGS, NULL},
     {"untrack", untrack, METH_O, NULL},
     {"thread_facts", program_facts_threads, METH_O, NULL},
     {"release_frames", program_facts_release, METH_O, NULL},
+    {"rows_of", rows_of, METH_O, NULL},
+    {"rows_with", rows_with, METH_VARARGS, NULL},
+    {"rows_subtract", rows_subtract, METH_VARARGS, NULL},
+    {"rows_only", rows_only, METH_VARARGS, NULL},
+    {"rows_cpu", rows_cpu, METH_O, NULL},
+    {"rows_wall", rows_wall, METH_O, NULL},
+    {"rows_count", rows_count, METH_O, NULL},
+    {"rows_items", rows_items, METH_VARARGS, NULL},
+    {"rows_frames", rows_frames, METH_VARARGS, NULL},
+    {"rows_lines", rows_lines, METH_VARARGS, NULL},
+    {"rows_labels", rows_labels, METH_O, NULL},
+    {"rows_encode", rows_encode, METH_VARARGS, NULL},
+    {"names_new", names_new, METH_NOARGS, NULL},
+    {"names_add", names_add, METH_VARARGS, NULL},
+    {"names_next", names_next, METH_O, NULL},
+    {"names_bytes", names_bytes, METH_O, NULL},
     {"module_files", program_facts_modules, METH_O, NULL},
     {"resident_pages", program_facts_resident, METH_NOARGS, NULL},
     {"hold_collector", hold_collector, METH_O, NULL},
@@ -393,6 +409,9 @@ execute(PyObject *module)
         || PyModule_AddIntConstant(module, "MARKER_NO_FRAME", MARKER_NO_FRAME) < 0
         || PyModule_AddIntConstant(module, "MARKER_OVERFLOW", MARKER_OVERFLOW) < 0
         || PyModule_AddIntConstant(module, "MARKER_UNREADABLE", MARKER_UNREADABLE) < 0
+        || PyModule_AddIntConstant(module, "MARKER_UNSAMPLED", MARKER_UNSAMPLED) < 0
+        || PyModule_AddIntConstant(module, "MARKER_NATIVE", MARKER_NATIVE) < 0
+        || PyModule_AddIntConstant(module, "MARKER_SAMPLER", MARKER_SAMPLER) < 0
         || PyModule_AddIntConstant(module, "THREAD_YOUNG", STACK_THREAD_YOUNG) < 0
         || PyModule_AddIntConstant(module, "THREAD_OTHERS", STACK_THREAD_OTHERS) < 0) {
         return -1;

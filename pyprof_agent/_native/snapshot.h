@@ -37,6 +37,16 @@ snapshot_free(struct snapshot *snapshot)
     *snapshot = (struct snapshot){0};
 }
 
+/* Move all but the nodes to another one (which is overwritten). */
+static inline void
+snapshot_keep_nodes(struct snapshot *snapshot, struct snapshot *rest)
+{
+    *rest = *snapshot;
+    rest->nodes = NULL;
+    rest->node_count = 0;
+    *snapshot = (struct snapshot){.nodes = snapshot->nodes, .node_count = snapshot->node_count};
+}
+
 /* Room for as many rows, and a copy of the nodes and functions; false without memory. */
 static inline bool
 snapshot_init(struct snapshot *snapshot, const struct stack_table *stacks,

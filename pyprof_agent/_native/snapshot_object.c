@@ -32,7 +32,7 @@ snapshot_object(snapshot_take take, void *context)
     return capsule;
 }
 
-const struct snapshot *
+struct snapshot *
 snapshot_of(PyObject *capsule)
 {
     return PyCapsule_GetPointer(capsule, NAME);
@@ -65,15 +65,6 @@ untracked(PyObject *tuple)
     return tuple;
 }
 
-/* The function of a node and its line; 0 and its number for a marker. */
-static PyObject *
-make_node(const struct snapshot *snapshot, Py_ssize_t number, PyObject *Py_UNUSED(frames))
-{
-    const struct stack_node *node = &snapshot->nodes[number];
-    return untracked(
-        Py_BuildValue("(Ii)", node->function, node->function == 0 ? node->instruction : node->line));
-}
-
 static PyObject *
 make_text(const struct snapshot *snapshot, uint32_t begin)
 {
@@ -83,7 +74,7 @@ make_text(const struct snapshot *snapshot, uint32_t begin)
 
 /* Name, file and first line of a function. */
 static PyObject *
-make_function(const struct snapshot *snapshot, Py_ssize_t number, PyObject *Py_UNUSED(frames))
+make_function(const struct snapshot *snapshot, Py_ssize_t number)
 {
     const struct function *function = &snapshot->functions[number];
     PyObject *name = make_text(snapshot, function->name);
@@ -96,130 +87,50 @@ make_function(const struct snapshot *snapshot, Py_ssize_t number, PyObject *Py_U
     return untracked(Py_BuildValue("(NNi)", name, file, function->first_line));
 }
 
-/* The stack of a row as a tuple of frames, leaf first. */
-static PyObject *
-make_stack(const struct snapshot *snapshot, Py_ssize_t number, PyObject *frames)
-{
-    uint32_t leaf = snapshot->rows[number].node;
-    Py_ssize_t depth = 0;
-    for (uint32_t node = leaf; node != STACK_ROOT; node = snapshot->nodes[node].parent) {
-        depth++;
-    }
-    PyObject *stack = PyTuple_New(depth);
-    if (stack == NULL) {
-        return NULL;
-    }
-    Py_ssize_t i = 0;
-    for (uint32_t node = leaf; node != STACK_ROOT; node = snapshot->nodes[node].parent) {
-        if ((Py_ssize_t)node >= PyList_GET_SIZE(frames)) {
-            Py_DECREF(stack);
-            return PyErr_Format(PyExc_IndexError, "node %u has no frame", node);
-        }
-        PyTuple_SET_ITEM(stack, i++, Py_NewRef(PyList_GET_ITEM(frames, node)));
-    }
-    return untracked(stack);
-}
-
-static PyObject *
-make_values(const struct snapshot *snapshot, Py_ssize_t number, PyObject *Py_UNUSED(frames))
-{
-    const struct snapshot_row *row = &snapshot->rows[number];
-    PyObject *numbers = PyTuple_New(snapshot->columns);
-    for (uint32_t i = 0; numbers != NULL && i < snapshot->columns; i++) {
-        PyObject *value = PyLong_FromUnsignedLongLong(row->values[i]);
-        if (value == NULL) {
-            Py_CLEAR(numbers);
-            break;
-        }
-        PyTuple_SET_ITEM(numbers, (Py_ssize_t)i, value);
-    }
-    return untracked(numbers);
-}
-
-static PyObject *
-make_thread(const struct snapshot *snapshot, Py_ssize_t number, PyObject *Py_UNUSED(frames))
-{
-    return PyLong_FromUnsignedLong(snapshot->rows[number].thread);
-}
-
-static uint32_t
-count_nodes(const struct snapshot *snapshot)
-{
-    return snapshot->node_count;
-}
-
-static uint32_t
-count_functions(const struct snapshot *snapshot)
-{
-    return snapshot->function_count;
-}
-
-static uint32_t
-count_rows(const struct snapshot *snapshot)
-{
-    return snapshot->row_count;
-}
-
-typedef uint32_t (*count_items)(const struct snapshot *);
-typedef PyObject *(*make_item)(const struct snapshot *, Py_ssize_t number, PyObject *frames);
-
-/* What `make` makes of each from start to stop; the arguments are those, after the snapshot, and then
-   the frames if the format has them. */
-static PyObject *
-list_items(PyObject *args, const char *format, count_items count, make_item make)
+/* Those from start to stop. */
+PyObject *
+snapshot_functions(PyObject *Py_UNUSED(module), PyObject *args)
 {
     collector_hold_again();
     PyObject *capsule;
     Py_ssize_t start;
     Py_ssize_t stop;
-    PyObject *frames = NULL;
-    if (!PyArg_ParseTuple(args, format, &capsule, &start, &stop, &PyList_Type, &frames)) {
+    if (!PyArg_ParseTuple(args, "Onn:snapshot_functions", &capsule, &start, &stop)) {
         return NULL;
     }
     const struct snapshot *snapshot = snapshot_of(capsule);
-    if (snapshot == NULL || !clip(start, &stop, count(snapshot))) {
+    if (snapshot == NULL || !clip(start, &stop, snapshot->function_count)) {
         return NULL;
     }
-    PyObject *items = PyList_New(stop - start);
-    for (Py_ssize_t i = start; items != NULL && i < stop; i++) {
-        PyObject *item = make(snapshot, i, frames);
-        if (item == NULL) {
-            Py_CLEAR(items);
+    PyObject *functions = PyList_New(stop - start);
+    for (Py_ssize_t i = start; functions != NULL && i < stop; i++) {
+        PyObject *function = make_function(snapshot, i);
+        if (function == NULL) {
+            Py_CLEAR(functions);
             break;
         }
-        PyList_SET_ITEM(items, i - start, item);
+        PyList_SET_ITEM(functions, i - start, function);
     }
-    return items;
+    return functions;
 }
 
 PyObject *
-snapshot_nodes(PyObject *Py_UNUSED(module), PyObject *args)
+snapshot_total(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    return list_items(args, "Onn:snapshot_nodes", count_nodes, make_node);
-}
-
-PyObject *
-snapshot_functions(PyObject *Py_UNUSED(module), PyObject *args)
-{
-    return list_items(args, "Onn:snapshot_functions", count_functions, make_function);
-}
-
-PyObject *
-snapshot_stacks(PyObject *Py_UNUSED(module), PyObject *args)
-{
-    return list_items(args, "OnnO!:snapshot_stacks", count_rows, make_stack);
-}
-
-PyObject *
-snapshot_values(PyObject *Py_UNUSED(module), PyObject *args)
-{
-    return list_items(args, "Onn:snapshot_values", count_rows, make_values);
-}
-
-PyObject *
-snapshot_threads(PyObject *Py_UNUSED(module), PyObject *args)
-{
-    return list_items(args, "Onn:snapshot_threads", count_rows, make_thread);
+    PyObject *capsule;
+    unsigned column;
+    if (!PyArg_ParseTuple(args, "OI:snapshot_total", &capsule, &column)) {
+        return NULL;
+    }
+    const struct snapshot *snapshot = snapshot_of(capsule);
+    if (snapshot == NULL || column >= snapshot->columns) {
+        return snapshot == NULL ? NULL : PyErr_Format(PyExc_IndexError, "no column %u", column);
+    }
+    uint64_t total = 0;
+    for (uint32_t i = 0; i < snapshot->row_count; i++) {
+        total += snapshot->rows[i].values[column];
+    }
+    return PyLong_FromUnsignedLongLong(total);
 }
 
 PyObject *

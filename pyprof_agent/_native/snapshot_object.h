@@ -12,14 +12,11 @@ typedef bool (*snapshot_take)(struct snapshot *snapshot, void *context);
 PyObject *snapshot_object(snapshot_take take, void *context);
 
 /* What is in it; NULL, with an error, for another object. */
-const struct snapshot *snapshot_of(PyObject *capsule);
+struct snapshot *snapshot_of(PyObject *capsule);
 
 /* Functions of the module. */
-PyObject *snapshot_nodes(PyObject *module, PyObject *args);
 PyObject *snapshot_functions(PyObject *module, PyObject *args);
-PyObject *snapshot_stacks(PyObject *module, PyObject *args);
-PyObject *snapshot_values(PyObject *module, PyObject *args);
-PyObject *snapshot_threads(PyObject *module, PyObject *args);
+PyObject *snapshot_total(PyObject *module, PyObject *args);
 
 /* The list `rows` itself, once the garbage collector does not see the tuples in it any more. */
 PyObject *untrack(PyObject *module, PyObject *rows);

@@ -144,9 +144,9 @@ stack_book_open(int max_frames, uint32_t look_back_seconds, int64_t now)
     book.max_frames = max_frames;
     book.thread_count = STACK_FIRST_THREAD;
     book.started = book.now = book.before = now;
-    /* What stands for others is there from the beginning: the tables may be full when it is needed. */
-    for (enum stack_marker marker = MARKER_CUT; book.open && marker <= MARKER_UNREADABLE;
-         marker++) {
+    /* What stands for others is there from the beginning, in this order, so that each node has the number of
+       its marker: the tables may be full when it is needed. */
+    for (enum stack_marker marker = MARKER_CUT; book.open && marker < MARKER_COUNT; marker++) {
         stack_table_marker(&book.stacks, marker);
     }
     book.open = book.open && overflow_row() != NULL;

@@ -18,6 +18,10 @@ enum stack_marker {
     MARKER_NO_GIL = 3,     /* allocated by a thread that did not hold the GIL */
     MARKER_OVERFLOW = 4,   /* stacks that came after the table was full */
     MARKER_UNREADABLE = 5, /* the thread moved on at each attempt to read its frames */
+    MARKER_UNSAMPLED = 6,  /* CPU time of a thread that was never seen running */
+    MARKER_NATIVE = 7,     /* CPU time of threads without Python */
+    MARKER_SAMPLER = 8,    /* CPU time of the sampling thread */
+    MARKER_COUNT,          /* one more than the largest */
 };
 
 struct stack_node {

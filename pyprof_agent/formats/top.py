@@ -8,9 +8,8 @@ from datetime import UTC, datetime
 from pyprof_agent.formats.columns import shown
 from pyprof_agent.formats.numbering import Numbering
 from pyprof_agent.formats.plain import one_line
-from pyprof_agent.formats.pprof import MAPPING
 from pyprof_agent.formats.units import common_unit, label, percentage
-from pyprof_agent.profile import Frame, Profile, ValueType, rounded
+from pyprof_agent.profile import MAPPING, Frame, Profile, ValueType, rounded
 
 DROPPED_SHARE = 0.005
 """Functions with less than this share of all are left out, as pprof leaves them out."""

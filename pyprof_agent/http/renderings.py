@@ -12,7 +12,7 @@ from pyprof_agent.formats import flamegraph, folded, pprof, speedscope, top
 from pyprof_agent.http import answers
 from pyprof_agent.http.codings import GZIP, IDENTITY, ZSTD, Coding, chosen
 from pyprof_agent.http.window import BadParameterError, first
-from pyprof_agent.profile import Profile
+from pyprof_agent.profile import Profile, changed
 
 PARAMETERS = ("format", "sample")
 
@@ -60,7 +60,7 @@ class Rendering:
     def encode(self, profile: Profile) -> bytes:
         """The body of the answer. Takes long; for the worker."""
         if self.sample:
-            profile = replace(profile, default_sample_type=self.sample)
+            profile = changed(profile, default_sample_type=self.sample)
         return self.coding.compress(self.format.encode(profile, self.title))
 
     def answer(self, content: bytes, filename: str) -> Response:

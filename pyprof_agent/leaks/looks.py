@@ -8,7 +8,7 @@ from math import log, sqrt
 
 from pyprof_agent.batches import gently
 from pyprof_agent.leaks.work import process, units
-from pyprof_agent.profile import Frame, Profile
+from pyprof_agent.profile import Frame, Profile, unmade
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,20 +63,33 @@ def look(profile: Profile) -> Look:
     Raises ProfileError if it has not the columns of one.
     """
     allocated, in_use = profile.column("alloc_space"), profile.column("inuse_space")
-    lines: dict[Frame, Counts] = {}
-    for stack, values, _ in gently(profile.samples):
-        if stack and not _is_own(stack):
-            before = lines.get(stack[0], NOTHING)
-            lines[stack[0]] = Counts(
-                before.allocated + values[allocated], before.in_use + values[in_use]
-            )
     return Look(
         profile.time_nanos / 1e9,
-        lines,
+        {
+            line: Counts(values[allocated], values[in_use])
+            for line, values in _lines(profile).items()
+        },
         profile.period,
         units(profile.comments),
         process(profile.comments),
     )
+
+
+def _lines(profile: Profile) -> dict[Frame, tuple[float, ...]]:
+    """Values by innermost frame, without the agent's own stacks."""
+    rows = unmade(profile)
+    if rows is not None:
+        return {**rows.lines(_OWN, _AROUND_OTHERS)}
+    lines: dict[Frame, tuple[float, ...]] = {}
+    for stack, values, _ in gently(profile.samples):
+        if stack and not _is_own(stack):
+            before = lines.get(stack[0])
+            lines[stack[0]] = (
+                values
+                if before is None
+                else tuple([a + b for a, b in zip(before, values, strict=True)])
+            )
+    return lines
 
 
 def _is_own(stack: tuple[Frame, ...]) -> bool:

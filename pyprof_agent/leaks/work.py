@@ -6,9 +6,8 @@ import os
 import re
 import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
-from pyprof_agent.profile import Profile
+from pyprof_agent.profile import Profile, changed
 
 _PROCESS = re.compile(r"process: (\d+)")
 _WORK = re.compile(r"work done so far: (\d+)")
@@ -31,7 +30,7 @@ class WorkCounter:
         comments = [f"process: {os.getpid()}"]
         if self._by_thread:
             comments.append(f"work done so far: {self._done()}")
-        return replace(profile, comments=(*profile.comments, *comments))
+        return changed(profile, comments=(*profile.comments, *comments))
 
     def stats(self) -> dict[str, float]:
         """`units` done so far; nothing where none was counted yet."""

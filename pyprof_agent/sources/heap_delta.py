@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from pyprof_agent import forks
-from pyprof_agent.profile import Profile, Sample
+from pyprof_agent.profile import Profile, Sample, changed, of_rows, unmade
 
 
 class _Heap(Protocol):
@@ -42,11 +42,14 @@ class HeapDelta:
             return now
         # No duration: what is in use is of this moment, and readers take a profile that has one
         # for a difference in every column.
-        return replace(self._heap.window(now, before[1]), duration_nanos=0)
+        return changed(self._heap.window(now, before[1]), duration_nanos=0)
 
 
 def _allocations(profile: Profile) -> Profile:
     """The profile as if nothing of it were in use."""
+    rows = unmade(profile)
+    if rows is not None:
+        return of_rows(rows.only((0, 1)), profile)
     return replace(
         profile,
         samples=tuple(

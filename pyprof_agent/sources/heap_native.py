@@ -9,18 +9,14 @@ import time
 from collections.abc import Callable
 
 from pyprof_agent._native import unusable as extension_unusable
-from pyprof_agent.batches import batches
 from pyprof_agent.errors import CaptureError, NotRunningError
 from pyprof_agent.own_process import resident_bytes
-from pyprof_agent.profile import Profile, Sample, ValueType, merge, subtract
+from pyprof_agent.profile import Profile, ValueType, merge, of_rows, subtract
 from pyprof_agent.sources import heap_rows
 from pyprof_agent.sources.heap_tracemalloc import SAMPLE_TYPES
 from pyprof_agent.sources.naming import FrameNames
-from pyprof_agent.sources.native_sampler import (
-    NativeStackNames,
-    SharedSampler,
-    SharingEngine,
-)
+from pyprof_agent.sources.native_rows import NativeNames, NativeRows, comparable
+from pyprof_agent.sources.native_sampler import SharedSampler, SharingEngine
 from pyprof_agent.sources.stack_counters import OVERFLOW
 
 if not extension_unusable():
@@ -80,7 +76,7 @@ class NativeHeap(SharingEngine):
         }
         super().__init__(_sampler, settings)
         self._now = now
-        self._names = NativeStackNames(names)
+        self._names = NativeNames(names)
 
     @property
     def generation(self) -> int:
@@ -124,31 +120,40 @@ class NativeHeap(SharingEngine):
             _sampler.resets += core.heap_repair()
             time_nanos = self._now()
             _sampler.epoch += core.heap_compact()
-            epoch = _sampler.epoch + core.heap_stats()["run"]
-            try:
-                snapshot, functions, nodes, rows, taken = core.heap_snapshot(moment)
-            except LookupError as error:
-                raise CaptureError(f"{error}: look_back is 0") from None
+            epoch = -1
+            while epoch != _epoch():  # a signal handler may start the engine anew
+                epoch = _epoch()
+                try:
+                    snapshot, functions, nodes, taken = core.heap_snapshot(moment)
+                except LookupError as error:
+                    raise CaptureError(f"{error}: look_back is 0") from None
             if moment >= 0:
                 time_nanos -= time.monotonic_ns() - taken
-            stacks = self._names.stacks(epoch, snapshot, functions, nodes, rows)
-            samples: list[Sample] = []
-            for start, stop in batches(0, rows):
-                values = core.snapshot_values(snapshot, start, stop)
-                samples += core.untrack(list(map(Sample, stacks[start:stop], values)))
+            table = self._names.table(epoch, snapshot, functions)
             comments = self._comments()
-        return Profile(
+        rows = NativeRows(
+            core.rows_of(snapshot),
+            nodes,
+            table,
+            (_sampler, epoch),
+            {0: ()},
+            lambda values: values,
+        )
+        like = Profile(
             sample_types=SAMPLE_TYPES,
-            samples=tuple(samples),
+            samples=(),
             period_type=ValueType("space", "bytes"),
             period=int(_sampler.settings["heap_sample_bytes"]),
             time_nanos=time_nanos,
             default_sample_type="inuse_space",
             comments=comments,
         )
+        return of_rows(rows, like)
 
     def window(self, later: Profile, earlier: Profile) -> Profile:
         """What changed between two snapshots; alloc_* are never negative."""
+        if comparable(later, earlier):
+            return subtract(later, earlier)
         if _overflow(later) == _overflow(earlier):
             return subtract(later, earlier)
         # Rows may have been folded between the two. Those of equal stacks, from places on one
@@ -163,12 +168,7 @@ class NativeHeap(SharingEngine):
         with _sampler.lock:
             if not self._running:
                 return 0
-            snapshot, _, _, rows, _ = core.heap_snapshot(-1)
-            return sum(
-                row[3]
-                for start, stop in batches(0, rows)
-                for row in core.snapshot_values(snapshot, start, stop)
-            )
+            return core.snapshot_total(core.heap_snapshot(-1)[0], 3)
 
     def stats(self) -> dict[str, float]:
         """Samples so far, alive, and lost; stacks and frames known; its own memory in bytes.
@@ -225,3 +225,8 @@ def _resident_set_size() -> str:
         return f"{resident_bytes()} bytes"
     except OSError as error:  # no reason to fail
         return f"unknown ({error.strerror})"
+
+
+def _epoch() -> int:
+    """Another number once stacks and functions have others."""
+    return _sampler.epoch + core.heap_stats()["run"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pyprof_agent.sources.heap_tracemalloc import AGENT
 from pyprof_agent.sources.naming import TRUNCATED
-from pyprof_agent.sources.native_sampler import NO_GIL, NO_PYTHON, UNREADABLE
+from pyprof_agent.sources.native_rows import NO_GIL, NO_PYTHON, UNREADABLE
 from pyprof_agent.sources.stack_counters import NATIVE_THREADS, OVERFLOW, SAMPLER, UNSAMPLED
 from pyprof_agent.sources.tasks import NO_FRAMES
 

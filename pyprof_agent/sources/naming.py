@@ -23,6 +23,9 @@ MAX_FRAMES_REMEMBERED = 50_000
 MAX_CODES_REMEMBERED = 20_000
 """The same for code objects that Python looks up."""
 
+MAX_PATHS_REMEMBERED = 1_000
+"""Files whose module's name is remembered, beside those of the modules that are imported."""
+
 CODE_BYTES = 500
 """Memory of the table of a code object's frames, for five instructions."""
 
@@ -46,6 +49,7 @@ class FrameNames:
         self._lines: dict[tuple[str, int], Frame] = {}
         self._modules: dict[str, str] = {}
         self._modules_seen = 0
+        self._modules_room = MAX_PATHS_REMEMBERED
         self._sources: dict[str, SourceLines] = {}
         self._since = time.time()
         self._bytes = 0  # of what `_frames` and `_lines` hold
@@ -64,13 +68,17 @@ class FrameNames:
             frames[instruction] = frame
         return frame
 
+    def named(self, name: str, file: str) -> tuple[str, str]:
+        """What profiles call a function, and the path of its file, given as its code has them."""
+        path = self._path(file)
+        return f"{self._module(path)}.{name}", path
+
     def of_function(self, name: str, file: str, first_line: int, line: int) -> Frame:
         """The frame of a line of a function, given as its code object has it."""
         key = (name, file, first_line, line)
         frame = self._frames.get(key)
         if frame is None:
-            path = self._path(file)
-            frame = Frame(f"{self._module(path)}.{name}", path, first_line, line)
+            frame = Frame(*self.named(name, file), first_line, line)
             if len(self._frames) >= MAX_FRAMES_REMEMBERED:
                 self._forget_frames()
             self._frames[key] = frame
@@ -132,10 +140,11 @@ class FrameNames:
     def _module(self, path: str) -> str:
         name = self._modules.get(path)
         if name is None:
-            if len(sys.modules) != self._modules_seen:
+            if len(sys.modules) != self._modules_seen or len(self._modules) > self._modules_room:
                 self._index_modules()
             name = self._modules.get(path) or self._main(path) or _module_from_path(path)
-            self._modules[path] = name
+            if not path.startswith("<"):  # there is no end of these, and their name is in them
+                self._modules[path] = name
         return name
 
     def _main(self, path: str) -> str | None:
@@ -153,8 +162,10 @@ class FrameNames:
         names: dict[str, str] = {}
         for name, file in _module_files():
             names.setdefault(self._path(file), name)
-        self._modules = {**self._modules, **names}
+        known = self._modules if len(self._modules) <= self._modules_room else {}
+        self._modules = {**known, **names}
         self._modules_seen = len(sys.modules)
+        self._modules_room = len(names) + MAX_PATHS_REMEMBERED
 
 
 def _bytes_of(key: tuple[object, ...], frame: Frame) -> int:

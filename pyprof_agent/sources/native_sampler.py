@@ -1,53 +1,16 @@
-"""What the native engines have in common: one sampler for all agents, and the names of stacks."""
+"""One sampler for all agents: what the native engines have in common."""
 
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 from pyprof_agent import forks
-from pyprof_agent._native import unusable as extension_unusable
-from pyprof_agent.batches import batches
 from pyprof_agent.errors import ConfigError
-from pyprof_agent.profile import Frame
-from pyprof_agent.sources.naming import TRUNCATED, FrameNames
-from pyprof_agent.sources.stack_counters import OVERFLOW
-
-if not extension_unusable():
-    from pyprof_agent._native import core
-if TYPE_CHECKING:
-    from pyprof_agent._native._core import Snapshot
-
-MAX_STACKS_KEPT = 20_000
-"""Stacks kept from one snapshot to the next; to make them takes most of its time. At the
-default depth of 128 frames they have 22 MB at most."""
-
-NO_GIL = Frame("<allocated without the GIL>", "", 0, 0)
-"""Stands for the stack of a block that C code allocated while it had released the GIL."""
-
-NO_PYTHON = Frame("<outside of Python functions>", "", 0, 0)
-"""Stands for the stack of a thread that runs no Python function."""
-
-UNREADABLE = Frame("<unreadable stack>", "", 0, 0)
-"""Stands for a stack that changed at each attempt to read it."""
 
 _LOG = logging.getLogger("pyprof_agent")
-
-_MARKERS: dict[int, Frame] = (
-    {}
-    if extension_unusable()
-    else {
-        core.MARKER_CUT: TRUNCATED,
-        core.MARKER_NO_GIL: NO_GIL,
-        core.MARKER_NO_FRAME: NO_PYTHON,
-        core.MARKER_OVERFLOW: OVERFLOW,
-        core.MARKER_UNREADABLE: UNREADABLE,
-    }
-)
 
 
 class SharedSampler:
@@ -157,54 +120,3 @@ class SharingEngine(ABC):
 
 def _assignments(settings: Mapping[str, float]) -> str:
     return ", ".join(f"{name}={value:g}" for name, value in settings.items())
-
-
-class NativeStackNames:
-    """The stacks of a sampler's snapshots, in frames; what is named is kept for the next one."""
-
-    def __init__(self, names: FrameNames) -> None:
-        self._names = names
-        self._epoch = -1
-        # By the sampler's numbers, the first of which are no function and the empty stack.
-        self._functions: list[tuple[str, str, int]] = [("", "", 0)]
-        self._frames: list[Frame] = [NO_PYTHON]
-        self._stacks: list[tuple[Frame, ...]] = []  # by its row, as far as they are kept
-        self._bytes = 0  # of functions and stacks
-
-    @property
-    def own_bytes(self) -> int:
-        """What is kept, without the frames, which are those of `FrameNames`."""
-        return self._bytes + sum(map(sys.getsizeof, (self._functions, self._frames, self._stacks)))
-
-    def stacks(
-        self, epoch: int, snapshot: Snapshot, functions: int, nodes: int, rows: int
-    ) -> list[tuple[Frame, ...]]:
-        """The stack of each row. The GIL is held without a break for some milliseconds at most.
-
-        epoch: another number once functions, nodes and rows have others
-        """
-        if epoch != self._epoch:
-            self._epoch, self._stacks, self._bytes = epoch, [], 0
-            self._functions, self._frames = self._functions[:1], self._frames[:1]
-        # Held here, as a signal handler may stop and start the engine meanwhile; and filled by
-        # place, as it may ask for a profile.
-        named, frames, kept = self._functions, self._frames, self._stacks
-        for start, stop in batches(len(named), functions):
-            new = core.snapshot_functions(snapshot, start, stop)
-            self._bytes += sum(sys.getsizeof(each) + sum(map(sys.getsizeof, each)) for each in new)
-            named[start:stop] = new
-        for start, stop in batches(len(frames), nodes):
-            frames[start:stop] = [
-                self._names.of_function(*named[function], line)
-                if function
-                else _MARKERS.get(line, NO_PYTHON)
-                for function, line in core.snapshot_nodes(snapshot, start, stop)
-            ]
-        for start, stop in batches(len(kept), min(rows, MAX_STACKS_KEPT)):
-            made = core.snapshot_stacks(snapshot, start, stop, frames)
-            self._bytes += sum(map(sys.getsizeof, made))
-            kept[start:stop] = made
-        stacks = kept[:rows]
-        for start, stop in batches(len(stacks), rows):
-            stacks += core.snapshot_stacks(snapshot, start, stop, frames)
-        return stacks

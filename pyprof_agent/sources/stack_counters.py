@@ -9,9 +9,9 @@ the stacks that were seen to run in that very window.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterable
 
-from pyprof_agent.profile import Frame, Label, Profile, Sample, ValueType
+from pyprof_agent.profile import Frame, Label, Profile, Sample, ValueType, of_rows, unmade
 
 COUNTERS = (
     ValueType("ticks", "count"),
@@ -40,8 +40,8 @@ _CPU_COLUMN = 4
 _CPU = ValueType("cpu", "nanoseconds")
 _WALL = ValueType("wall", "nanoseconds")
 _SAMPLES = ValueType("samples", "count")
-_RUNNING = Label("state", "running")
-_WAITING = Label("state", "waiting")
+RUNNING = Label("state", "running")
+WAITING = Label("state", "waiting")
 
 CPU_TYPES = (_SAMPLES, _CPU)
 WALL_TYPES = (_SAMPLES, _WALL)
@@ -55,6 +55,9 @@ def cpu_profile(counters: Profile, *, exact_hits: bool = False) -> Profile:
 
     exact_hits: the engine never takes a thread that is about to wake up for one that runs
     """
+    rows = unmade(counters)
+    if rows is not None and exact_hits:
+        return of_rows(rows.cpu(), _of_kind(counters, CPU_TYPES, ()))
     clocks: dict[_Labels, float] = {}
     for _, values, labels in counters.samples:
         clocks[labels] = clocks.get(labels, 0) + max(values[_CPU_COLUMN], 0)
@@ -100,6 +103,9 @@ def wall_profile(counters: Profile) -> Profile:
     Where the engine can tell, the label `state` says `running` or `waiting`: for the CPU, for the
     GIL, for a lock, for input.
     """
+    rows = unmade(counters)
+    if rows is not None:
+        return of_rows(rows.wall(), _of_kind(counters, WALL_TYPES, ()))
     samples = []
     for stack, (ticks, wall, hits, asleep, _), labels in counters.samples:
         if ticks <= 0:
@@ -109,19 +115,22 @@ def wall_profile(counters: Profile) -> Profile:
             samples.append(Sample(stack, (ticks, wall), labels))
             continue
         share = max(hits, 0) / (hits + asleep)
-        for state, part in ((_RUNNING, share), (_WAITING, 1 - share)):
+        for state, part in ((RUNNING, share), (WAITING, 1 - share)):
             if part > 0:
                 samples.append(Sample(stack, (ticks * part, wall * part), (*labels, state)))
     return _of_kind(counters, WALL_TYPES, samples)
 
 
 def _of_kind(
-    counters: Profile, sample_types: tuple[ValueType, ...], samples: list[Sample]
+    counters: Profile, sample_types: tuple[ValueType, ...], samples: Iterable[Sample]
 ) -> Profile:
-    return replace(
-        counters,
+    return Profile(
         sample_types=sample_types,
         samples=tuple(samples),
         period_type=sample_types[-1],
+        period=counters.period,
+        time_nanos=counters.time_nanos,
+        duration_nanos=counters.duration_nanos,
         default_sample_type=sample_types[-1].type,
+        comments=counters.comments,
     )

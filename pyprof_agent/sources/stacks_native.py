@@ -11,18 +11,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pyprof_agent._native import reads_stacks_right
 from pyprof_agent._native import unusable as extension_unusable
-from pyprof_agent.batches import batches
 from pyprof_agent.errors import CaptureError, NotRunningError
 from pyprof_agent.hidden_thread import wait_for_the_kernel
 from pyprof_agent.pauses import green_threads
-from pyprof_agent.profile import Label, Profile, Sample, ValueType, merge
+from pyprof_agent.profile import Label, Profile, ValueType, of_rows
 from pyprof_agent.sources.naming import FrameNames
-from pyprof_agent.sources.native_sampler import (
-    NativeStackNames,
-    SharedSampler,
-    SharingEngine,
-)
-from pyprof_agent.sources.stack_counters import COUNTERS, NATIVE_THREADS, SAMPLER, UNSAMPLED
+from pyprof_agent.sources.native_rows import NativeNames, NativeRows
+from pyprof_agent.sources.native_sampler import SharedSampler, SharingEngine
+from pyprof_agent.sources.stack_counters import COUNTERS, NATIVE_THREADS
 from pyprof_agent.sources.thread_clock import NO_FACTS, ThreadFacts, thread_facts
 
 if not extension_unusable():
@@ -45,6 +41,9 @@ _YOUNG_LABELS = (Label("thread", "<new threads>"),)
 _OTHER_LABELS = (Label("thread", "<other threads>"),)
 _ENDED = "<ended threads>"
 
+_SAMPLER_NUMBER, _NATIVE_NUMBER = 1000, 1001
+"""Numbers of labels that no thread has: those of threads are less than 300."""
+
 
 class _Thread(NamedTuple):
     """A thread of a snapshot: its number in the sampler, and CPU time in nanoseconds."""
@@ -62,7 +61,6 @@ class _Taken(NamedTuple):
     snapshot: Snapshot
     functions: int
     nodes: int
-    rows: int
     threads: list[_Thread]
     started_ns: int
     taken_ns: int
@@ -109,7 +107,7 @@ class NativeStacks(SharingEngine):
     def __init__(
         self, names: FrameNames, *, hz: float, max_cpu: float, max_frames: int, look_back: int
     ) -> None:
-        self._names = NativeStackNames(names)
+        self._names = NativeNames(names)
         settings = {
             "stack_hz": hz,
             "stack_max_cpu": max_cpu,
@@ -149,7 +147,7 @@ class NativeStacks(SharingEngine):
         `retried`: attempts that failed
         `overflowed`: counted, but on `<too many stacks>`, as a table was full
         `stacks`, `frames`: what its tables have
-        `own_bytes`: their memory, and that of the stacks that this engine keeps
+        `own_bytes`: their memory, and that of the names of functions
         """
         stats = core.stack_stats()
         return {
@@ -183,8 +181,8 @@ class NativeStacks(SharingEngine):
     def _launch(self) -> None:
         settings = _sampler.settings
         core.stack_stop()  # one that a signal handler in the middle of a start has left
-        _labels.clear()
-        _labels.update({core.THREAD_YOUNG: _YOUNG_LABELS, core.THREAD_OTHERS: _OTHER_LABELS})
+        global _labels
+        _labels = {core.THREAD_YOUNG: _YOUNG_LABELS, core.THREAD_OTHERS: _OTHER_LABELS}
         core.stack_start(
             settings["stack_hz"],
             settings["stack_max_cpu"],
@@ -201,44 +199,44 @@ class NativeStacks(SharingEngine):
         with _sampler.lock:
             if not self._running:
                 raise NotRunningError("the native stack engine is not running")
-            try:
-                snapshot, functions, nodes, rows, threads, *times = core.stack_snapshot(moment)
-            except LookupError as error:
-                raise CaptureError(f"{error}: look_back is 0") from None
+            epoch, known = -1, _labels
+            while epoch != _sampler.epoch:  # a signal handler may start the engine anew
+                epoch, known = _sampler.epoch, _labels
+                try:
+                    snapshot, functions, nodes, threads, *times = core.stack_snapshot(moment)
+                except LookupError as error:
+                    raise CaptureError(f"{error}: look_back is 0") from None
             all_threads = [_Thread(*each) for each in threads]
-            taken = _Taken(snapshot, functions, nodes, rows, all_threads, *times)
+            taken = _Taken(snapshot, functions, nodes, all_threads, *times)
             facts = thread_facts()
-            labels = {thread.number: _labels_of(thread, facts) for thread in taken.threads}
-            stacks = self._names.stacks(_sampler.epoch, *taken[:4])
-            samples: list[Sample] = []
-            for start, stop in batches(0, taken.rows):
-                values = map(_counters, core.snapshot_values(taken.snapshot, start, stop))
-                whose = core.snapshot_threads(taken.snapshot, start, stop)
-                some = map(Sample, stacks[start:stop], values, map(labels.__getitem__, whose))
-                samples += core.untrack(list(some))
-            clocks = [(UNSAMPLED, labels[each.number], each.cpu) for each in taken.threads]
-            native = taken.process_cpu - taken.sampler_cpu - sum(cpu for _, _, cpu in clocks)
-            clocks += [
-                (SAMPLER, _SAMPLER_LABELS, taken.sampler_cpu),
-                (NATIVE_THREADS, _NATIVE_LABELS, max(native, 0)),
-            ]
-            samples += (
-                Sample((frame,), (0, 0, 0, 0, cpu), whose) for frame, whose, cpu in clocks if cpu
-            )
+            labels = {each.number: _labels_of(each, facts, known) for each in taken.threads}
+            labels[_SAMPLER_NUMBER], labels[_NATIVE_NUMBER] = _SAMPLER_LABELS, _NATIVE_LABELS
+            table = self._names.table(epoch, snapshot, functions)
             comments = self._comments()
-        return merge(
-            [
-                Profile(
-                    sample_types=COUNTERS,
-                    samples=tuple(samples),
-                    period_type=ValueType("wall", "nanoseconds"),
-                    period=round(1e9 / _sampler.settings["stack_hz"]),
-                    time_nanos=time.time_ns() - time.monotonic_ns() + taken.taken_ns,
-                    duration_nanos=taken.taken_ns - taken.started_ns,
-                    comments=comments,
-                )
-            ]
+        clocks = [(core.MARKER_UNSAMPLED, each.number, each.cpu) for each in taken.threads]
+        native = taken.process_cpu - taken.sampler_cpu - sum(cpu for _, _, cpu in clocks)
+        clocks += [
+            (core.MARKER_SAMPLER, _SAMPLER_NUMBER, taken.sampler_cpu),
+            (core.MARKER_NATIVE, _NATIVE_NUMBER, max(native, 0)),
+        ]
+        rows = NativeRows(
+            core.rows_with(core.rows_of(snapshot), clocks),
+            nodes,
+            table,
+            (_sampler, epoch),
+            labels,
+            _counters,
         )
+        like = Profile(
+            sample_types=COUNTERS,
+            samples=(),
+            period_type=ValueType("wall", "nanoseconds"),
+            period=round(1e9 / _sampler.settings["stack_hz"]),
+            time_nanos=time.time_ns() - time.monotonic_ns() + taken.taken_ns,
+            duration_nanos=taken.taken_ns - taken.started_ns,
+            comments=comments,
+        )
+        return of_rows(rows, like)
 
     def _comments(self) -> tuple[str, ...]:
         stats = core.stack_stats()
@@ -263,19 +261,20 @@ class NativeStacks(SharingEngine):
 
 
 def _counters(values: tuple[int, ...]) -> tuple[int, ...]:
-    ticks, wall, hits = values
-    return (ticks, wall, hits, ticks - hits, 0)
+    ticks, wall, hits, cpu = values
+    return (ticks, wall, hits, ticks - hits, cpu)
 
 
-def _labels_of(each: _Thread, facts: Mapping[int, ThreadFacts]) -> _Labels:
+def _labels_of(
+    each: _Thread, facts: Mapping[int, ThreadFacts], known: dict[int, _Labels]
+) -> _Labels:
     """The labels of a thread, for ever; with the sampler's lock held."""
-    known = _labels.get(each.number)
-    if known is not None:
-        return known
+    if each.number in known:
+        return known[each.number]
     thread = facts.get(each.ident)
     if not each.alive or (thread is not None and thread.native_id != each.native_id):
         # With its number: its CPU time is known, and divided among its own stacks only.
         return (Label("thread", _ENDED), Label("thread_id", each.native_id))
     name = NO_FACTS.name if thread is None else thread.name
     labels = (Label("thread", name), Label("thread_id", each.native_id))
-    return _labels.setdefault(each.number, labels)
+    return known.setdefault(each.number, labels)

@@ -123,6 +123,31 @@ def test_code_that_is_made_again_and_again_is_one_function(engine: str) -> None:
     assert run_python(RELOADED, engine).stdout == "done\n"
 
 
+FRESH = (
+    PRELUDE
+    + """
+def turn(numbers):
+    for number in numbers:
+        make(f"fresh_{number}", seconds=0.001)(agent, None)
+    data = agent.capture(profile).to_bytes()
+    gc.collect()
+    return sys.getallocatedblocks()
+
+names = [sys.intern(f"fresh_{number}") for number in range(4_000)]  # 3.13 keeps them for ever
+turn(range(100))
+before = turn(range(100))
+after = turn(range(1_000, 4_000))
+assert after <= before + 300, (before, after)
+print("done")
+"""
+)
+
+
+@pytest.mark.parametrize("engine", NATIVE)
+def test_python_keeps_no_name_of_functions_that_are_gone(engine: str) -> None:
+    assert run_python(FRESH, engine).stdout == "done\n"
+
+
 TEXTS = (
     PRELUDE
     + """

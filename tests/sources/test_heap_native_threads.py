@@ -205,13 +205,13 @@ def test_naming_may_restart_the_engine_in_the_middle_of_a_profile() -> None:
     class Names(FrameNames):
         restart = False
 
-        def of_function(self, *function):
+        def named(self, *function):
             if self.restart:
                 self.restart = False
                 heap.stop()
                 heap.start()
                 after()
-            return super().of_function(*function)
+            return super().named(*function)
 
     kept = []
 

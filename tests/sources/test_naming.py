@@ -661,6 +661,18 @@ def test_generated_code_without_end_does_not_fill_the_memory(
         assert 2 <= len(list(names.known())) <= 2 * 5
 
 
+def test_files_without_end_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(naming, "MAX_PATHS_REMEMBERED", 5)
+    names = FrameNames()
+    names.named("f", THIS_FILE)
+    size = names.stats()["own_bytes"]
+    for number in range(5_000):
+        assert names.named("f", f"/srv/f{number}.py") == (f"f{number}.f", f"/srv/f{number}.py")
+        assert names.named("f", f"<cell {number}>") == (f"<cell {number}>.f", f"<cell {number}>")
+    assert names.named("f", THIS_FILE) == (f"{__name__}.f", THIS_FILE)
+    assert names.stats()["own_bytes"] <= 2 * size
+
+
 # Looking changes nothing
 
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyprof_agent.profile import Frame, Label, Profile, Sample, ValueType, validate
+from pyprof_agent.profile import Frame, Label, Profile, Sample, ValueType
+from pyprof_agent.profile_rules import validate
 from pyprof_agent.sources.stack_counters import (
     COUNTERS,
     UNSAMPLED,

@@ -16,7 +16,7 @@ from pyprof_agent import Agent, CaptureError, Config, NotRunningError
 from pyprof_agent.profile import Label, Profile, subtract
 from pyprof_agent.sources import stacks_native
 from pyprof_agent.sources.naming import FrameNames
-from pyprof_agent.sources.native_sampler import UNREADABLE
+from pyprof_agent.sources.native_rows import UNREADABLE
 from pyprof_agent.sources.stack_counters import cpu_profile, wall_profile
 from pyprof_agent.sources.stacks_native import NativeStacks
 from tests.support import repeated, run_python, two_waits

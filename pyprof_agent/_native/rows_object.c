@@ -1,0 +1,328 @@
+#include "rows_object.h"
+
+#include "collector_hold.h"
+#include "names_object.h"
+#include "snapshot_object.h"
+
+#define ROWS "pyprof_agent._native._core.rows"
+
+static void
+destroy_rows(PyObject *capsule)
+{
+    struct rows *rows = PyCapsule_GetPointer(capsule, ROWS);
+    row_table_free(&rows->table);
+    pprof_locations_free(&rows->locations);
+    Py_XDECREF(rows->snapshot);
+    PyMem_Free(rows);
+}
+
+/* An empty object, and what is in it. */
+static PyObject *
+new_rows(PyObject *snapshot, struct rows **rows)
+{
+    *rows = PyMem_Calloc(1, sizeof **rows);
+    if (*rows == NULL) {
+        return PyErr_NoMemory();
+    }
+    PyObject *capsule = PyCapsule_New(*rows, ROWS, destroy_rows);
+    if (capsule == NULL) {
+        PyMem_Free(*rows);
+        return NULL;
+    }
+    (*rows)->snapshot = Py_NewRef(snapshot);
+    return capsule;
+}
+
+struct rows *
+rows_in(PyObject *capsule)
+{
+    return PyCapsule_GetPointer(capsule, ROWS);
+}
+
+const struct name_table *
+rows_input(const struct rows *rows, PyObject *names, struct pprof_input *input)
+{
+    const struct snapshot *snapshot = snapshot_of(rows->snapshot);
+    const struct name_table *table = snapshot == NULL ? NULL : names_in(names);
+    if (table != NULL) {
+        input->nodes = snapshot->nodes;
+        input->node_count = snapshot->node_count;
+        input->rows = rows->table.rows;
+        input->row_count = rows->table.count;
+        name_table_input(table, input);
+    }
+    return table;
+}
+
+void
+rows_error(enum pprof_result result)
+{
+    if (result == PPROF_NO_MEMORY) {
+        PyErr_NoMemory();
+    }
+    else {
+        PyErr_SetString(PyExc_IndexError, "a row has a function or labels without a name");
+    }
+}
+
+/* The object, or an error if it could not be filled. */
+static PyObject *
+filled(PyObject *capsule, bool done)
+{
+    if (!done) {
+        Py_DECREF(capsule);
+        return PyErr_NoMemory();
+    }
+    return capsule;
+}
+
+PyObject *
+rows_of(PyObject *Py_UNUSED(module), PyObject *capsule)
+{
+    struct snapshot *snapshot = snapshot_of(capsule);
+    struct rows *rows;
+    PyObject *made = snapshot == NULL ? NULL : new_rows(capsule, &rows);
+    if (made == NULL) {
+        return NULL;
+    }
+    struct snapshot taken;
+    snapshot_keep_nodes(snapshot, &taken);
+    bool done;
+    Py_BEGIN_ALLOW_THREADS
+    done = row_table_of_snapshot(&rows->table, &taken);
+    snapshot_free(&taken);
+    Py_END_ALLOW_THREADS
+    return filled(made, done);
+}
+
+/* The rows of a stack sampler with the CPU times of threads: (node, labels, ns) each. */
+PyObject *
+rows_with(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    PyObject *capsule;
+    PyObject *clocks;
+    if (!PyArg_ParseTuple(args, "OO!:rows_with", &capsule, &PyList_Type, &clocks)) {
+        return NULL;
+    }
+    const struct rows *from = rows_in(capsule);
+    struct rows *rows;
+    PyObject *made = from == NULL ? NULL : new_rows(from->snapshot, &rows);
+    if (made == NULL) {
+        return NULL;
+    }
+    bool done = true;
+    rows->table.columns = STACK_COLUMNS;
+    for (uint32_t i = 0; done && i < from->table.count; i++) {
+        done = row_table_add(&rows->table, from->table.rows[i]);
+    }
+    for (Py_ssize_t i = 0; done && i < PyList_GET_SIZE(clocks); i++) {
+        struct pprof_row row = {0};
+        long long cpu;
+        if (!PyArg_ParseTuple(PyList_GET_ITEM(clocks, i), "IIL:rows_with", &row.node, &row.labels,
+                              &cpu)) {
+            Py_DECREF(made);
+            return NULL;
+        }
+        const struct snapshot *snapshot = snapshot_of(from->snapshot);
+        if (snapshot == NULL || row.node >= snapshot->node_count) {
+            Py_DECREF(made);
+            return PyErr_Format(PyExc_IndexError, "there is no node %u", row.node);
+        }
+        row.values[COLUMN_CPU] = cpu;
+        done = row_table_add(&rows->table, row);
+    }
+    return filled(made, done);
+}
+
+PyObject *
+rows_subtract(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    PyObject *later_capsule;
+    PyObject *earlier_capsule;
+    if (!PyArg_ParseTuple(args, "OO:rows_subtract", &later_capsule, &earlier_capsule)) {
+        return NULL;
+    }
+    const struct rows *later = rows_in(later_capsule);
+    const struct rows *earlier = later == NULL ? NULL : rows_in(earlier_capsule);
+    if (earlier == NULL) {
+        return NULL;
+    }
+    const struct snapshot *snapshot = snapshot_of(later->snapshot);
+    const struct snapshot *other = snapshot_of(earlier->snapshot);
+    if (snapshot == NULL || other == NULL) {
+        return NULL;
+    }
+    /* Values of an earlier time may have been read later, when there were more nodes. */
+    struct rows *rows;
+    PyObject *made = new_rows(
+        other->node_count > snapshot->node_count ? earlier->snapshot : later->snapshot, &rows);
+    if (made == NULL) {
+        return NULL;
+    }
+    bool done;
+    Py_BEGIN_ALLOW_THREADS
+    done = row_table_subtract(&rows->table, &later->table, &earlier->table);
+    Py_END_ALLOW_THREADS
+    return filled(made, done);
+}
+
+PyObject *
+rows_only(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    PyObject *capsule;
+    unsigned columns;
+    if (!PyArg_ParseTuple(args, "OI:rows_only", &capsule, &columns)) {
+        return NULL;
+    }
+    const struct rows *from = rows_in(capsule);
+    struct rows *rows;
+    PyObject *made = from == NULL ? NULL : new_rows(from->snapshot, &rows);
+    if (made == NULL) {
+        return NULL;
+    }
+    bool done;
+    Py_BEGIN_ALLOW_THREADS
+    done = row_table_only(&rows->table, &from->table, columns);
+    Py_END_ALLOW_THREADS
+    return filled(made, done);
+}
+
+static PyObject *
+finish(PyObject *capsule, bool (*make)(struct row_table *, const struct row_table *))
+{
+    const struct rows *from = rows_in(capsule);
+    struct rows *rows;
+    PyObject *made = from == NULL ? NULL : new_rows(from->snapshot, &rows);
+    if (made == NULL) {
+        return NULL;
+    }
+    bool done;
+    Py_BEGIN_ALLOW_THREADS
+    done = make(&rows->table, &from->table);
+    Py_END_ALLOW_THREADS
+    return filled(made, done);
+}
+
+PyObject *
+rows_cpu(PyObject *Py_UNUSED(module), PyObject *capsule)
+{
+    return finish(capsule, row_table_cpu);
+}
+
+PyObject *
+rows_wall(PyObject *Py_UNUSED(module), PyObject *capsule)
+{
+    return finish(capsule, row_table_wall);
+}
+
+PyObject *
+rows_count(PyObject *Py_UNUSED(module), PyObject *capsule)
+{
+    const struct rows *rows = rows_in(capsule);
+    return rows == NULL ? NULL : PyLong_FromUnsignedLong(rows->table.count);
+}
+
+PyObject *
+rows_values(const int64_t *values, uint32_t count)
+{
+    PyObject *tuple = PyTuple_New(count);
+    for (uint32_t i = 0; tuple != NULL && i < count; i++) {
+        PyObject *value = PyLong_FromLongLong(values[i]);
+        if (value == NULL) {
+            Py_CLEAR(tuple);
+            break;
+        }
+        PyTuple_SET_ITEM(tuple, i, value);
+    }
+    if (tuple != NULL) {
+        PyObject_GC_UnTrack(tuple); /* it cannot be part of a cycle */
+    }
+    return tuple;
+}
+
+/* The stack that ends at a node, leaf first. */
+static PyObject *
+stack_at(const struct rows *rows, const struct snapshot *snapshot, uint32_t leaf, PyObject *frames)
+{
+    Py_ssize_t depth = 0;
+    for (uint32_t node = leaf; node != STACK_ROOT; node = snapshot->nodes[node].parent) {
+        depth++;
+    }
+    PyObject *stack = PyTuple_New(depth);
+    if (stack == NULL) {
+        return NULL;
+    }
+    Py_ssize_t i = 0;
+    for (uint32_t node = leaf; node != STACK_ROOT; node = snapshot->nodes[node].parent) {
+        Py_ssize_t number = (Py_ssize_t)rows->locations.of_node[node] - 1;
+        PyTuple_SET_ITEM(stack, i++, Py_NewRef(PyList_GET_ITEM(frames, number)));
+    }
+    PyObject_GC_UnTrack(stack); /* the collector would go through half a million of these frames */
+    return stack;
+}
+
+/* (stack, values, labels) of each row from start to stop. */
+PyObject *
+rows_items(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    collector_hold_again();
+    PyObject *capsule;
+    Py_ssize_t start;
+    Py_ssize_t stop;
+    PyObject *frames;
+    if (!PyArg_ParseTuple(args, "OnnO!:rows_items", &capsule, &start, &stop, &PyList_Type, &frames)) {
+        return NULL;
+    }
+    const struct rows *rows = rows_in(capsule);
+    const struct snapshot *snapshot = rows == NULL ? NULL : snapshot_of(rows->snapshot);
+    if (snapshot == NULL) {
+        return NULL;
+    }
+    if (rows->locations.of_node == NULL
+        || PyList_GET_SIZE(frames) != (Py_ssize_t)rows->locations.count) {
+        return PyErr_Format(PyExc_ValueError, "%zd frames; give those of rows_frames()",
+                            PyList_GET_SIZE(frames));
+    }
+    const struct row_table *table = &rows->table;
+    stop = stop < (Py_ssize_t)table->count ? stop : (Py_ssize_t)table->count;
+    if (start < 0 || start > stop) {
+        return PyErr_Format(PyExc_ValueError, "there are 0 to %u rows, not %zd to %zd", table->count,
+                            start, stop);
+    }
+    PyObject *items = PyList_New(stop - start);
+    for (Py_ssize_t i = start; items != NULL && i < stop; i++) {
+        const struct pprof_row *row = &table->rows[i];
+        PyObject *item = Py_BuildValue("(NNI)", stack_at(rows, snapshot, row->node, frames),
+                                       rows_values(row->values, table->columns), row->labels);
+        if (item == NULL) {
+            Py_CLEAR(items);
+            break;
+        }
+        PyObject_GC_UnTrack(item);
+        PyList_SET_ITEM(items, i - start, item);
+    }
+    return items;
+}
+
+/* A byte for each number of labels up to the largest; 1 if a row has it. */
+PyObject *
+rows_labels(PyObject *Py_UNUSED(module), PyObject *capsule)
+{
+    const struct rows *rows = rows_in(capsule);
+    if (rows == NULL) {
+        return NULL;
+    }
+    const struct row_table *table = &rows->table;
+    size_t count = 0;
+    for (uint32_t i = 0; i < table->count; i++) {
+        count = table->rows[i].labels >= count ? (size_t)table->rows[i].labels + 1 : count;
+    }
+    PyObject *used = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)count);
+    if (used != NULL) {
+        memset(PyBytes_AS_STRING(used), 0, count);
+        for (uint32_t i = 0; i < table->count; i++) {
+            PyBytes_AS_STRING(used)[table->rows[i].labels] = 1;
+        }
+    }
+    return used;
+}
