@@ -19,6 +19,7 @@ LONGEST_MODULE = 350
 # What a room may import of ours. A room is a module, or a folder with all that is in it.
 BELOW_THE_AGENT = {
     "access",
+    "awaited",
     "batches",
     "borrowed",
     "collector",
@@ -43,6 +44,7 @@ BELOW_THE_AGENT = {
 IMPORTS: dict[str, set[str]] = {
     "errors": set(),
     "_native": set(),
+    "awaited": set(),
     "borrowed": {"_native"},
     "collector": {"_native", "pauses"},
     "pauses": {"_native"},
@@ -52,6 +54,7 @@ IMPORTS: dict[str, set[str]] = {
     "config": {"errors"},
     "access": {"config", "errors"},
     "sources": {
+        "awaited",
         "batches",
         "borrowed",
         "profile",
@@ -81,6 +84,7 @@ IMPORTS: dict[str, set[str]] = {
     },
     "leaks": {"batches", "profile", "errors"},
     "http": {
+        "awaited",
         "collector",
         "formats",
         "forks",

@@ -12,6 +12,8 @@ import weakref
 from dataclasses import dataclass
 from typing import Any
 
+from pyprof_agent.awaited import awaited_by, frame_of
+
 POLL_SECONDS = 0.2
 
 # By the module whose method runs the server: the flag, and its value once the server ends.
@@ -58,10 +60,10 @@ def _find_flag() -> _Flag | None:
     """The flag of the server whose method is a task of this loop, or is awaited by one."""
     for task in asyncio.all_tasks():
         awaited: Any = task.get_coro()
-        while (frame := getattr(awaited, "cr_frame", None)) is not None:
+        while (frame := frame_of(awaited)) is not None:
             name, at_end = _FLAGS.get(frame.f_globals.get("__name__", ""), ("", True))
             server = frame.f_locals.get("self") if name else None
             if isinstance(getattr(server, name, None), bool):
                 return _Flag(weakref.ref(server), name, at_end)
-            awaited = awaited.cr_await
+            awaited = awaited_by(awaited)
     return None

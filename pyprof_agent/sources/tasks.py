@@ -19,6 +19,7 @@ from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any
 
 from pyprof_agent import borrowed, hidden_thread
+from pyprof_agent.awaited import awaited_by, frame_of
 from pyprof_agent.profile import Frame, Label, Profile, Sample, ValueType
 from pyprof_agent.sources.naming import TRUNCATED, FrameNames
 from pyprof_agent.sources.stack_counters import NATIVE_THREADS
@@ -152,7 +153,7 @@ class ThreadsAndTasks:
     def _task_sample(self, task: Any, running: dict[FrameType, FrameType]) -> Sample:
         coroutine = task.get_coro()
         waits_for = getattr(task, "_fut_waiter", None)
-        outermost = getattr(coroutine, "cr_frame", None)
+        outermost = frame_of(coroutine)
         borrowed.keep((coroutine, waits_for, outermost))
         if outermost in running:
             stack = self._stack(_frames_down_to(running[outermost], outermost))
@@ -298,15 +299,13 @@ def _await_chain(awaitable: Any) -> Iterator[_Position]:
     """
     while awaitable is not None:
         borrowed.keep(awaitable)
-        for prefix, awaits in (("cr", "cr_await"), ("gi", "gi_yieldfrom"), ("ag", "ag_await")):
-            frame = getattr(awaitable, f"{prefix}_frame", None)
-            if frame is not None:
-                borrowed.keep(frame)
-                yield frame.f_code, frame.f_lasti
-                awaitable = getattr(awaitable, awaits)
-                break
-        else:
+        frame = frame_of(awaitable)
+        if frame is None:
             awaitable = _stepped(awaitable)
+        else:
+            borrowed.keep(frame)
+            yield frame.f_code, frame.f_lasti
+            awaitable = awaited_by(awaitable)
 
 
 def _stepped(awaitable: Any) -> Any:

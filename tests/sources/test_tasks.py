@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import sys
 import threading
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator, Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -16,6 +16,7 @@ from pyprof_agent.profile import Profile, Sample
 from pyprof_agent.sources import tasks
 from pyprof_agent.sources.naming import FrameNames
 from pyprof_agent.sources.tasks import ThreadsAndTasks
+from tests.support import run_python
 
 HERE = __name__
 
@@ -118,6 +119,82 @@ def test_an_await_chain_goes_through_what_stands_for_a_coroutine(
     looked_at_from(action, taken)
     names = functions(named(taken[0], "looked-at"))
     assert names == ["asyncio.locks.Event.wait", "leaf", *between, action.__name__]
+
+
+class Curious:
+    """Something to await whose attributes are code of the program."""
+
+    asked: ClassVar[list[str]] = []
+
+    def __init__(self, event: asyncio.Event) -> None:
+        self.inner = leaf(event).__await__()
+
+    def __await__(self) -> Iterator[Any]:
+        return self
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        return next(self.inner)
+
+    def __getattr__(self, name: str) -> Any:
+        self.asked.append(name)
+        raise AttributeError(name)
+
+
+async def over_curious(event: asyncio.Event) -> None:
+    await Curious(event)  # type: ignore[misc]
+
+
+def test_no_attribute_is_read_of_what_may_run_code_for_it() -> None:
+    taken: list[Profile] = []
+    looked_at_from(over_curious, taken)
+    assert functions(named(taken[0], "looked-at")) == ["over_curious"]
+    assert Curious.asked == []
+
+
+# A call that the interpreter cannot specialise counts down in the cache behind it. At some counts
+# that looks like a RESUME: CPython 3.11 and 3.12 crash when `cr_await` is read then.
+RUNNING = """
+import asyncio, functools
+from pyprof_agent.awaited import awaited_by, frame_of
+
+seen = set()
+ask = functools.partial(lambda: seen.add((awaited_by(asked), frame_of(asked).f_code)))
+
+async def coroutine():
+    for _ in range(20_000):
+        ask()
+
+def generator():
+    for _ in range(20_000):
+        ask()
+    yield
+
+async def agen():
+    for _ in range(20_000):
+        ask()
+    yield
+
+async def program():
+    global asked
+    asked = agen()
+    async for _ in asked:
+        pass
+
+asked = coroutine()
+asyncio.run(asked)
+asked = generator()
+list(asked)
+asyncio.run(program())
+assert seen == {(None, each.__code__) for each in (coroutine, generator, agen)}, seen
+print("done")
+"""
+
+
+def test_what_runs_is_not_asked_what_it_awaits() -> None:
+    assert run_python(RUNNING).stdout == "done\n"
 
 
 async def over_gather(event: asyncio.Event) -> None:
