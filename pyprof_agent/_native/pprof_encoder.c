@@ -38,7 +38,7 @@ struct encoder {
     uint32_t *callee; /* the first */
     uint32_t *sibling;
     uint32_t *row; /* the first, plus one */
-    uint32_t *next_row; /* by row, plus one */
+    uint32_t *next_row; /* by row plus one, which is how lists have them */
     struct pprof_locations locations;
     struct numbered *in_order; /* by address */
     uint32_t *id_of; /* by location */
@@ -192,11 +192,11 @@ id_at(const struct encoder *encoder, uint32_t node)
 
 /* The tree. */
 
-/* The set of labels of a row. */
+/* The set of labels of a row, which is given plus one. */
 static uint32_t
 set_at(const struct encoder *encoder, uint32_t row)
 {
-    return encoder->input->set_of[encoder->input->rows[row].labels];
+    return encoder->input->set_of[encoder->input->rows[row - 1].labels];
 }
 
 /* Give each stack the list of its rows; false if a row has labels that there are not. */
@@ -204,16 +204,16 @@ static bool
 link_rows(struct encoder *encoder)
 {
     const struct pprof_input *input = encoder->input;
-    for (uint32_t i = 0; i < input->row_count; i++) {
-        if (input->rows[i].labels >= input->set_of_count) {
+    for (uint32_t row = 1; row <= input->row_count; row++) {
+        if (input->rows[row - 1].labels >= input->set_of_count) {
             return false;
         }
-        uint32_t *link = &encoder->row[input->rows[i].node];
-        while (*link != 0 && set_at(encoder, *link - 1) < set_at(encoder, i)) {
-            link = &encoder->next_row[*link - 1];
+        uint32_t *link = &encoder->row[input->rows[row - 1].node];
+        while (*link != 0 && set_at(encoder, *link) < set_at(encoder, row)) {
+            link = &encoder->next_row[*link];
         }
-        encoder->next_row[i] = *link;
-        *link = i + 1;
+        encoder->next_row[row] = *link;
+        *link = row;
     }
     return true;
 }
@@ -276,32 +276,17 @@ grow_tree(struct encoder *encoder)
     return result;
 }
 
-/* Two lists as one, in order. */
+/* Two lists as one, in the order of what `key` gives of their elements; 0 is the end of a list. */
 static uint32_t
-merged_callees(struct encoder *encoder, uint32_t left, uint32_t right)
+merged(const struct encoder *encoder, uint32_t *next,
+       uint32_t (*key)(const struct encoder *, uint32_t), uint32_t left, uint32_t right)
 {
     uint32_t first = 0;
     uint32_t *link = &first;
     while (left != 0 && right != 0) {
-        uint32_t *taken = id_at(encoder, left) <= id_at(encoder, right) ? &left : &right;
+        uint32_t *taken = key(encoder, left) <= key(encoder, right) ? &left : &right;
         *link = *taken;
-        link = &encoder->sibling[*taken];
-        *taken = *link;
-    }
-    *link = left != 0 ? left : right;
-    return first;
-}
-
-static uint32_t
-merged_rows(struct encoder *encoder, uint32_t left, uint32_t right)
-{
-    uint32_t first = 0;
-    uint32_t *link = &first;
-    while (left != 0 && right != 0) {
-        uint32_t *taken =
-            set_at(encoder, left - 1) <= set_at(encoder, right - 1) ? &left : &right;
-        *link = *taken;
-        link = &encoder->next_row[*taken - 1];
+        link = &next[*taken];
         *taken = *link;
     }
     *link = left != 0 ? left : right;
@@ -316,9 +301,10 @@ absorb_equals(struct encoder *encoder, uint32_t node)
     uint32_t other;
     while ((other = encoder->sibling[node]) != 0 && id_at(encoder, other) == id_at(encoder, node)) {
         encoder->sibling[node] = encoder->sibling[other];
-        encoder->callee[node] =
-            merged_callees(encoder, encoder->callee[node], encoder->callee[other]);
-        encoder->row[node] = merged_rows(encoder, encoder->row[node], encoder->row[other]);
+        encoder->callee[node] = merged(encoder, encoder->sibling, id_at, encoder->callee[node],
+                                       encoder->callee[other]);
+        encoder->row[node] =
+            merged(encoder, encoder->next_row, set_at, encoder->row[node], encoder->row[other]);
     }
 }
 
@@ -380,9 +366,8 @@ add_samples(struct encoder *encoder, const struct walk *walk, uint32_t node)
     uint32_t next = encoder->row[node];
     while (next != 0) {
         int64_t sums[PPROF_MAX_COLUMNS] = {0};
-        uint32_t set = set_at(encoder, next - 1);
-        for (; next != 0 && set_at(encoder, next - 1) == set;
-             next = encoder->next_row[next - 1]) {
+        uint32_t set = set_at(encoder, next);
+        for (; next != 0 && set_at(encoder, next) == set; next = encoder->next_row[next]) {
             for (uint32_t column = 0; column < input->columns; column++) {
                 sums[column] += input->rows[next - 1].values[column];
             }
