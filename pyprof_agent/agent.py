@@ -303,7 +303,8 @@ class Agent:
         """Function names by address, of all frames that profiles of now have. Takes long."""
         found = map(frames_of, self._sources.values())
         frames = [*MARKERS, *self._names.known(), *chain.from_iterable(found)]
-        return {address(frame): frame.function for frame in gently(frames)}
+        number = address.__wrapped__  # whose cache would keep them
+        return {number(frame): frame.function for frame in gently(frames)}
 
     def _since_start(self, name: str) -> Profile:
         kind = self._kind(name)

@@ -60,6 +60,8 @@ else:
         frame = generator.ag_frame
         if frame is None:
             return None
-        # It is suspended at this instruction, and executes it without giving the GIL away.
+        # Suspended, it is at this instruction and has no caller. While an exception is thrown into
+        # it, it is there too, and runs.
         code = frame.f_code.co_code
-        return generator.ag_await if code[frame.f_lasti] == _YIELD_VALUE else None
+        suspended = frame.f_back is None and code[frame.f_lasti] == _YIELD_VALUE
+        return generator.ag_await if suspended else None

@@ -31,14 +31,13 @@ name_table_free(struct name_table *table)
     *table = (struct name_table){0};
 }
 
-/* A segment as it is, or a new one if there is none; NULL without memory. */
+/* NULL without memory. It is put in its place once only: others read that at any time. */
 static void *
-segment(struct name_table *table, void *there, size_t size)
+new_segment(struct name_table *table, size_t size)
 {
-    if (there == NULL && (there = calloc(PPROF_SEGMENT, size)) != NULL) {
-        table->bytes += PPROF_SEGMENT * size;
-    }
-    return there;
+    void *made = calloc(PPROF_SEGMENT, size);
+    table->bytes += made == NULL ? 0 : PPROF_SEGMENT * size;
+    return made;
 }
 
 /* Room for a text that stays where it is; NULL without memory. */
@@ -98,8 +97,12 @@ add(struct name_table *table, const struct pprof_function *function, size_t file
 {
     uint32_t index = table->count;
     uint32_t place = index / PPROF_SEGMENT;
-    table->functions[place] = segment(table, table->functions[place], sizeof **table->functions);
-    table->parts[place] = segment(table, table->parts[place], sizeof **table->parts);
+    if (table->functions[place] == NULL) {
+        table->functions[place] = new_segment(table, sizeof **table->functions);
+    }
+    if (table->parts[place] == NULL) {
+        table->parts[place] = new_segment(table, sizeof **table->parts);
+    }
     if (table->functions[place] == NULL || table->parts[place] == NULL) {
         return NUMBER_INDEX_NONE;
     }
@@ -129,15 +132,19 @@ add(struct name_table *table, const struct pprof_function *function, size_t file
 }
 
 bool
-name_table_add(struct name_table *table, const struct pprof_function *function, size_t file_bytes,
-               size_t name_bytes)
+name_table_add(struct name_table *table, uint32_t number, const struct pprof_function *function,
+               size_t file_bytes, size_t name_bytes)
 {
-    uint32_t number = name_table_next(table);
+    if (number < name_table_next(table)) {
+        return true;
+    }
     uint32_t place = number / PPROF_SEGMENT;
-    if (place >= NAME_TABLE_SEGMENTS) {
+    if (number > name_table_next(table) || place >= NAME_TABLE_SEGMENTS) {
         return false;
     }
-    table->function_of[place] = segment(table, table->function_of[place], sizeof **table->function_of);
+    if (table->function_of[place] == NULL) {
+        table->function_of[place] = new_segment(table, sizeof **table->function_of);
+    }
     if (table->function_of[place] == NULL) {
         return false;
     }

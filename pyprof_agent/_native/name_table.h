@@ -38,10 +38,11 @@ name_table_next(const struct name_table *table)
     return table->last_number + 1;
 }
 
-/* Name that function; false without memory. Its identity is file, 0, name, 0, first line, 0, of which
-   `file_bytes` and `name_bytes` say where the first two are. */
-bool name_table_add(struct name_table *table, const struct pprof_function *function, size_t file_bytes,
-                    size_t name_bytes);
+/* Name the function with that number; nothing happens if it has a name. False without memory, or if it is not
+   the next. Its identity is file, 0, name, 0, first line, 0, of which `file_bytes` and `name_bytes` say where
+   the first two are. */
+bool name_table_add(struct name_table *table, uint32_t number, const struct pprof_function *function,
+                    size_t file_bytes, size_t name_bytes);
 
 /* The parts of a function, by its index in the table. */
 static inline const struct name_parts *

@@ -39,9 +39,10 @@ names_text_of(PyObject *string, const char *errors, struct pprof_text *text, PyO
     return bytes != NULL;
 }
 
-/* Name the next function; false with an error. */
+/* Name a function, if none has done so meanwhile: to read a text may run code of the program. False with an
+   error. */
 static bool
-add_function(struct name_table *names, PyObject *name, PyObject *file, int first_line)
+add_function(struct name_table *names, uint32_t number, PyObject *name, PyObject *file, int first_line)
 {
     PyObject *kept[4] = {NULL};
     struct name_parts parts;
@@ -59,7 +60,7 @@ add_function(struct name_table *names, PyObject *name, PyObject *file, int first
         bytes_buffer_add(&identity, line, (size_t)digits + 1);
         function.identity = (struct pprof_text){(const char *)identity.bytes, identity.count};
         added = !identity.failed
-                && name_table_add(names, &function, parts.file.count, parts.name.count);
+                && name_table_add(names, number, &function, parts.file.count, parts.name.count);
         if (!added) {
             PyErr_NoMemory();
         }
@@ -94,8 +95,10 @@ names_add(PyObject *Py_UNUSED(module), PyObject *args)
         return PyErr_Format(PyExc_IndexError, "the next function is %u, not %u",
                             name_table_next(names), number);
     }
-    return add_function(names, name, file, first_line > 0 ? first_line : 0) ? Py_NewRef(Py_None)
-                                                                            : NULL;
+    if (!add_function(names, number, name, file, first_line > 0 ? first_line : 0)) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
 }
 
 bool

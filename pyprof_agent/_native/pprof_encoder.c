@@ -6,6 +6,8 @@
 
 #define ID_BYTES 5 /* of a number with 32 bits, as a varint, at most */
 
+#define LISTS 33 /* 2**32 nodes, and one for what is carried */
+
 /* Fields of messages. */
 enum profile_field {
     SAMPLE_TYPE = 1,
@@ -293,19 +295,58 @@ merged(const struct encoder *encoder, uint32_t *next,
     return first;
 }
 
-/* Nodes that differ in the instruction alone are one stack: make the siblings that are at the same location
-   part of the first of them. */
+/* Lists to be merged: the one at place i is of about 2**i, so that no list is gone through more often than
+   there are places, however many they are. */
+struct lists {
+    uint32_t *next;
+    uint32_t (*key)(const struct encoder *, uint32_t);
+    uint32_t lists[LISTS];
+};
+
+static void
+lists_add(const struct encoder *encoder, struct lists *lists, uint32_t list)
+{
+    uint32_t place = 0;
+    for (; list != 0 && lists->lists[place] != 0; place++) {
+        list = merged(encoder, lists->next, lists->key, lists->lists[place], list);
+        lists->lists[place] = 0;
+    }
+    if (list != 0) {
+        lists->lists[place] = list;
+    }
+}
+
+static uint32_t
+lists_merged(const struct encoder *encoder, const struct lists *lists)
+{
+    uint32_t list = 0;
+    for (uint32_t place = 0; place < LISTS; place++) {
+        list = merged(encoder, lists->next, lists->key, lists->lists[place], list);
+    }
+    return list;
+}
+
+/* Nodes that differ in the instruction alone, or in functions of one name, are one stack: make the siblings that
+   are at the same location part of the first of them. */
 static void
 absorb_equals(struct encoder *encoder, uint32_t node)
 {
-    uint32_t other;
-    while ((other = encoder->sibling[node]) != 0 && id_at(encoder, other) == id_at(encoder, node)) {
-        encoder->sibling[node] = encoder->sibling[other];
-        encoder->callee[node] = merged(encoder, encoder->sibling, id_at, encoder->callee[node],
-                                       encoder->callee[other]);
-        encoder->row[node] =
-            merged(encoder, encoder->next_row, set_at, encoder->row[node], encoder->row[other]);
+    uint32_t other = encoder->sibling[node];
+    if (other == 0 || id_at(encoder, other) != id_at(encoder, node)) {
+        return;
     }
+    struct lists callees = {.next = encoder->sibling, .key = id_at};
+    struct lists rows = {.next = encoder->next_row, .key = set_at};
+    lists_add(encoder, &callees, encoder->callee[node]);
+    lists_add(encoder, &rows, encoder->row[node]);
+    for (; other != 0 && id_at(encoder, other) == id_at(encoder, node);
+         other = encoder->sibling[other]) {
+        lists_add(encoder, &callees, encoder->callee[other]);
+        lists_add(encoder, &rows, encoder->row[other]);
+    }
+    encoder->sibling[node] = other;
+    encoder->callee[node] = lists_merged(encoder, &callees);
+    encoder->row[node] = lists_merged(encoder, &rows);
 }
 
 /* Messages. */

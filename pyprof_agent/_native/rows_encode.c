@@ -105,9 +105,11 @@ read_markers(struct encoding *encoding, PyObject *names)
     for (Py_ssize_t i = 0; read && i < count; i++) {
         PyObject *name = PyTuple_GET_ITEM(names, i);
         struct pprof_function *marker = &encoding->markers[i];
+        if (!read_text(encoding, name, &marker->name)) {
+            return false;
+        }
         PyObject *identity = PyUnicode_FromFormat("%c%U%c0%c", 0, name, 0, 0);
         read = identity != NULL && PyList_Append(encoding->kept, identity) == 0
-               && read_text(encoding, name, &marker->name)
                && read_text(encoding, identity, &marker->identity);
         Py_XDECREF(identity);
     }

@@ -4,8 +4,7 @@
 #include "names_object.h"
 #include "row_lines.h"
 #include "rows_object.h"
-
-#include <time.h>
+#include "waker.h"
 
 #define FRAMES_AT_ONCE 500 /* some 200 us */
 
@@ -40,10 +39,7 @@ appended(PyObject *list, PyObject *item)
     Py_XDECREF(item);
     if (list != NULL && PyList_GET_SIZE(list) % FRAMES_AT_ONCE == 0) {
         /* Let threads that wait for the GIL have it: without a pause this one would get it again. */
-        Py_BEGIN_ALLOW_THREADS
-        nanosleep(&(struct timespec){.tv_nsec = 1000}, NULL);
-        Py_END_ALLOW_THREADS
-        collector_hold_again();
+        waker_sleep(1e-6);
     }
     return list;
 }

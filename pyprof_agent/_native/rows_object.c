@@ -290,6 +290,9 @@ rows_items(PyObject *Py_UNUSED(module), PyObject *args)
                             start, stop);
     }
     PyObject *items = PyList_New(stop - start);
+    if (items != NULL) {
+        PyObject_GC_UnTrack(items); /* nobody may come across it before it is full */
+    }
     for (Py_ssize_t i = start; items != NULL && i < stop; i++) {
         const struct pprof_row *row = &table->rows[i];
         PyObject *item = Py_BuildValue("(NNI)", stack_at(rows, snapshot, row->node, frames),
@@ -300,6 +303,9 @@ rows_items(PyObject *Py_UNUSED(module), PyObject *args)
         }
         PyObject_GC_UnTrack(item);
         PyList_SET_ITEM(items, i - start, item);
+    }
+    if (items != NULL) {
+        PyObject_GC_Track(items);
     }
     return items;
 }

@@ -103,6 +103,9 @@ snapshot_functions(PyObject *Py_UNUSED(module), PyObject *args)
         return NULL;
     }
     PyObject *functions = PyList_New(stop - start);
+    if (functions != NULL) {
+        PyObject_GC_UnTrack(functions); /* nobody may come across it before it is full */
+    }
     for (Py_ssize_t i = start; functions != NULL && i < stop; i++) {
         PyObject *function = make_function(snapshot, i);
         if (function == NULL) {
@@ -110,6 +113,9 @@ snapshot_functions(PyObject *Py_UNUSED(module), PyObject *args)
             break;
         }
         PyList_SET_ITEM(functions, i - start, function);
+    }
+    if (functions != NULL) {
+        PyObject_GC_Track(functions);
     }
     return functions;
 }

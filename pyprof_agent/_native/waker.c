@@ -129,6 +129,15 @@ waker_wake(PyObject *Py_UNUSED(module), PyObject *capsule)
     Py_RETURN_NONE;
 }
 
+void
+waker_sleep(double seconds)
+{
+    struct timespec duration = duration_of(seconds);
+    struct wait wait = begin_wait();
+    nanosleep(&duration, NULL); /* less, if a signal comes */
+    end_wait(wait);
+}
+
 PyObject *
 waker_pause(PyObject *Py_UNUSED(module), PyObject *arg)
 {
@@ -136,10 +145,7 @@ waker_pause(PyObject *Py_UNUSED(module), PyObject *arg)
     if (seconds == -1 && PyErr_Occurred()) {
         return NULL;
     }
-    struct timespec duration = duration_of(seconds < 0 ? 0 : seconds);
-    struct wait wait = begin_wait();
-    nanosleep(&duration, NULL); /* less, if a signal comes */
-    end_wait(wait);
+    waker_sleep(seconds < 0 ? 0 : seconds);
     Py_RETURN_NONE;
 }
 

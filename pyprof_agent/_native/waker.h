@@ -10,6 +10,9 @@
 
 #include <Python.h>
 
+/* Wait for so many seconds, or less, without the GIL. */
+void waker_sleep(double seconds);
+
 /* Functions of the module:
    waker() returns a waker;
    waker_wait(waker, seconds) waits for waker_wake(waker), and returns whether it was called since the last

@@ -67,7 +67,7 @@ def look(profile: Profile) -> Look:
         profile.time_nanos / 1e9,
         {
             line: Counts(values[allocated], values[in_use])
-            for line, values in _lines(profile).items()
+            for line, values in gently(tuple(_lines(profile).items()))
         },
         profile.period,
         units(profile.comments),
@@ -75,11 +75,11 @@ def look(profile: Profile) -> Look:
     )
 
 
-def _lines(profile: Profile) -> dict[Frame, tuple[float, ...]]:
+def _lines(profile: Profile) -> Mapping[Frame, tuple[float, ...]]:
     """Values by innermost frame, without the agent's own stacks."""
     rows = unmade(profile)
     if rows is not None:
-        return {**rows.lines(_OWN, _AROUND_OTHERS)}
+        return rows.lines(_OWN, _AROUND_OTHERS)
     lines: dict[Frame, tuple[float, ...]] = {}
     for stack, values, _ in gently(profile.samples):
         if stack and not _is_own(stack):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pyprof_agent._native import unusable as extension_unusable
-from pyprof_agent.batches import batches
+from pyprof_agent.batches import batches, gently
 from pyprof_agent.profile import MAPPING, Frame, Label, Profile, Rows, Sample, unmade
 from pyprof_agent.sources.naming import TRUNCATED, FrameNames
 from pyprof_agent.sources.stack_counters import (
@@ -142,12 +142,12 @@ class NativeRows:
     def frames(self) -> list[Frame]:
         """See `profile.Rows`."""
         found = core.rows_frames(self.rows, self.names, len(_MARKER_NAMES))
-        return core.untrack(list(map(_frame, found)))
+        return core.untrack([_frame(each) for each in gently(found)])
 
     def lines(self, own: str, around: tuple[str, ...]) -> dict[Frame, tuple[int, ...]]:
         """See `profile.Rows`."""
         found = core.rows_lines(self.rows, self.names, len(_MARKER_NAMES), own, around)
-        return {_frame(each): values for each, values in found}
+        return {_frame(each): values for each, values in gently(found)}
 
     def encode(self, profile: Profile) -> bytes:
         """See `profile.Rows`."""

@@ -121,6 +121,19 @@ def test_bytes_have_the_sum_of_each_stack_and_its_labels(program: Path, seed: in
     assert profile.default_sample_type == ([*types, ""])[given.default_column]
 
 
+@pytest.mark.parametrize("callees", [1, 3])
+def test_many_nodes_of_one_stack_take_no_longer_than_others(program: Path, callees: int) -> None:
+    given = Input(columns=1, functions=1, function_of=[0] * 31)
+    for _ in range(50_000 // callees):  # as of an expression that is compiled anew each time
+        node = len(given.nodes)
+        given.nodes += [(0, 1, node, 1), *((node, 2, 0, line) for line in range(callees))]
+        given.rows += [(node + 1 + line, 0, 1) for line in range(callees)]
+    data, result = encode(program, given)
+    assert result == DONE  # in seconds, not minutes
+    found = [values for _, values, _ in decode(data).samples]
+    assert found == [(50_000 // callees,)] * callees
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_the_order_in_which_stacks_and_rows_came_changes_no_byte(program: Path, seed: int) -> None:
     given = at_random(seed + 100)

@@ -20,9 +20,15 @@ kept = blocks_of_many_stacks(20_200)
 
 class Watch(threading.Thread):
     # The longest time that this thread, which asks for the GIL all the time, did not get it.
+    longest, ends = 0, False
+
+    def __init__(self):
+        super().__init__()
+        self.begun = threading.Event()
+
     def run(self):
-        self.longest, self.ends = 0, False
         last = time.perf_counter()
+        self.begun.set()
         while not self.ends:
             time.sleep(0.0002)
             now = time.perf_counter()
@@ -43,6 +49,7 @@ longest = 1
 for _ in range(100):  # on a busy machine this thread is often kept waiting by others
     watch = Watch()
     watch.start()
+    watch.begun.wait()
     make()
     watch.ends = True
     watch.join()

@@ -137,7 +137,7 @@ names = [sys.intern(f"fresh_{number}") for number in range(4_000)]  # 3.13 keeps
 turn(range(100))
 before = turn(range(100))
 after = turn(range(1_000, 4_000))
-assert after <= before + 300, (before, after)
+assert after <= before + 100, (before, after)  # at 100 looks a second 300 or more are seen
 print("done")
 """
 )

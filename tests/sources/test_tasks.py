@@ -157,7 +157,7 @@ def test_no_attribute_is_read_of_what_may_run_code_for_it() -> None:
 # A call that the interpreter cannot specialise counts down in the cache behind it. At some counts
 # that looks like a RESUME: CPython 3.11 and 3.12 crash when `cr_await` is read then.
 RUNNING = """
-import asyncio, functools
+import asyncio, functools, sys
 from pyprof_agent.awaited import awaited_by, frame_of
 
 seen = set()
@@ -189,6 +189,37 @@ asked = generator()
 list(asked)
 asyncio.run(program())
 assert seen == {(None, each.__code__) for each in (coroutine, generator, agen)}, seen
+
+class Ready:  # no exception can be thrown into it, so it comes up where it is awaited
+    def __await__(self):
+        return self
+    def __iter__(self):
+        return self
+    def __next__(self):
+        return None
+
+async def thrown():
+    try:
+        await Ready()
+    except ValueError:
+        yield
+
+def trace(frame, event, argument):
+    if frame.f_code is thrown.__code__:
+        traced.append((event, awaited_by(asked)))
+    return trace
+
+asked, traced = thrown(), []
+step = asked.__anext__()
+step.send(None)
+assert type(awaited_by(asked)) is Ready
+sys.settrace(trace)
+try:
+    step.throw(ValueError)
+except StopIteration:
+    pass
+sys.settrace(None)
+assert ("exception", None) in traced and {each for _, each in traced} == {None}, traced
 print("done")
 """
 
