@@ -16,15 +16,27 @@ from typing import Any
 
 _YIELD_VALUE = opcode.opmap["YIELD_VALUE"]
 
-_PREFIXES = ("cr", "gi", "ag")
+_ATTRIBUTES = (
+    ("cr_frame", "cr_await"),
+    ("gi_frame", "gi_yieldfrom"),
+    ("ag_frame", "ag_await"),
+)
 _namespace = type.__dict__["__dict__"].__get__  # vars() may run code of a metaclass
-_AWAITED = {"cr": "cr_await", "gi": "gi_yieldfrom", "ag": "ag_await"}
 
 
 def frame_of(awaitable: Any) -> FrameType | None:
     """Its frame; None if it is over, or is not made of frames."""
-    prefix = _prefix(type(awaitable))
-    frame: FrameType | None = getattr(awaitable, f"{prefix}_frame") if prefix else None
+    kind = type(awaitable)
+    frame: FrameType | None
+    if kind is CoroutineType:
+        frame = awaitable.cr_frame
+    elif kind is GeneratorType:
+        frame = awaitable.gi_frame
+    elif kind is AsyncGeneratorType:
+        frame = awaitable.ag_frame
+    else:
+        names = _attributes(kind)
+        frame = getattr(awaitable, names[0]) if names else None
     return frame
 
 
@@ -37,16 +49,17 @@ def awaited_by(awaitable: Any) -> Any:
         return awaitable.gi_yieldfrom if awaitable.gi_suspended else None
     if kind is AsyncGeneratorType:
         return _awaited_by_generator(awaitable)
-    prefix = _prefix(kind)
-    return getattr(awaitable, _AWAITED[prefix]) if prefix else None
+    names = _attributes(kind)
+    return getattr(awaitable, names[1]) if names else None
 
 
-def _prefix(kind: type) -> str:
+def _attributes(kind: type) -> tuple[str, str] | None:
     """Of a type in C, such as Cython's coroutine: to ask others for an attribute may run code."""
-    for prefix in _PREFIXES:
-        if isinstance(_namespace(kind).get(f"{prefix}_frame"), GetSetDescriptorType):
-            return prefix
-    return ""
+    namespace = _namespace(kind)
+    for names in _ATTRIBUTES:
+        if names[0] in namespace and isinstance(namespace[names[0]], GetSetDescriptorType):
+            return names
+    return None
 
 
 if sys.version_info >= (3, 12):
