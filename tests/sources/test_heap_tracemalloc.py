@@ -173,7 +173,7 @@ def test_allocations_are_lower_bounds_that_never_fall(heap: TracemallocHeap) -> 
     alloc_objects, alloc_space, inuse_objects, inuse_space = 0, 1, 2, 3
     assert first[inuse_objects] >= 100
     assert first[alloc_space] == first[inuse_space] >= 12_800
-    assert second[inuse_space] == 0
+    assert second[inuse_space] < 128  # not one of them; the interpreter may have made something
     assert second[alloc_space] == first[alloc_space]
     assert third[alloc_objects] - second[alloc_objects] >= 40
     assert third[inuse_objects] < first[inuse_objects]
