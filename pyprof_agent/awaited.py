@@ -1,4 +1,4 @@
-"""What a coroutine or a generator awaits, asked without a crash and without code of the program.
+"""Reads what a coroutine or a generator awaits, without running code of the program.
 
 Up to CPython 3.12 `cr_await` and its like must not be read while another thread executes the
 coroutine: `_PyGen_yf` takes what follows the current instruction for a RESUME, which may be a cache
@@ -25,7 +25,7 @@ _namespace = type.__dict__["__dict__"].__get__  # vars() may run code of a metac
 
 
 def frame_of(awaitable: Any) -> FrameType | None:
-    """Its frame; None if it is over, or is not made of frames."""
+    """Its frame; None if it has finished, or has no Python frame."""
     kind = type(awaitable)
     frame: FrameType | None
     if kind is CoroutineType:
@@ -41,7 +41,7 @@ def frame_of(awaitable: Any) -> FrameType | None:
 
 
 def awaited_by(awaitable: Any) -> Any:
-    """What it waits for; None if it runs, is over, or waits for nothing that it says."""
+    """The object it awaits; None if it is running, has finished, or awaits nothing."""
     kind = type(awaitable)
     if kind is CoroutineType:
         return awaitable.cr_await if awaitable.cr_suspended else None

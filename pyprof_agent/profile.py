@@ -19,7 +19,7 @@ from pyprof_agent.batches import batches, gently
 from pyprof_agent.errors import ProfileError
 
 MAPPING = "python-process"
-"""What pprof shows as the file of the program. It must not be the name of a real file, which
+"""The name of the program's file in pprof. It must not be the name of a real file, which
 pprof would open to look for symbols, nor start with `[`, which means "kernel" to it."""
 
 
@@ -93,7 +93,7 @@ class Rows(Protocol):
         """
 
     def minus(self, earlier: Rows) -> Rows | None:
-        """What has changed since; None where the two are not of the same tables."""
+        """The difference to an earlier profile; None if the two number their stacks differently."""
 
     def only(self, columns: Sequence[int]) -> Rows:
         """The same rows with zeros in all other columns."""

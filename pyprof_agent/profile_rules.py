@@ -1,4 +1,4 @@
-"""What makes a profile one that all readers take."""
+"""Checks that every reader of pprof files accepts a profile."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 /* Bytes that grow at their end, and how protobuf writes numbers: a varint has seven bits a byte, the
-   lowest first. After a failure for want of memory nothing is written any more. */
+   lowest first. Once an allocation has failed, nothing more is written. */
 #ifndef PYPROF_BYTES_BUFFER_H
 #define PYPROF_BYTES_BUFFER_H
 

@@ -88,9 +88,6 @@ names_add(PyObject *Py_UNUSED(module), PyObject *args)
     if (names == NULL) {
         return NULL;
     }
-    if (number < name_table_next(names)) {
-        Py_RETURN_NONE;
-    }
     if (number > name_table_next(names)) {
         return PyErr_Format(PyExc_IndexError, "the next function is %u, not %u",
                             name_table_next(names), number);

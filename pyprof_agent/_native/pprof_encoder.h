@@ -50,7 +50,7 @@ struct pprof_labels {
 struct pprof_row {
     int64_t values[PPROF_MAX_COLUMNS];
     uint32_t node;
-    uint32_t labels; /* a number of whoever made the rows */
+    uint32_t labels; /* index of `set_of` in the input */
 };
 
 enum pprof_result {

@@ -76,6 +76,54 @@ filled(PyObject *capsule, bool done)
     return capsule;
 }
 
+/* What rows are made of. */
+struct recipe {
+    bool (*make)(struct row_table *, const struct recipe *);
+    const struct row_table *from;
+    const struct row_table *earlier; /* for a difference */
+    unsigned columns;                /* to keep */
+};
+
+/* Rows with the nodes of a snapshot, made without the GIL. */
+static PyObject *
+made_by(PyObject *snapshot, const struct recipe *recipe)
+{
+    struct rows *rows;
+    PyObject *made = new_rows(snapshot, &rows);
+    if (made == NULL) {
+        return NULL;
+    }
+    bool done;
+    Py_BEGIN_ALLOW_THREADS
+    done = recipe->make(&rows->table, recipe);
+    Py_END_ALLOW_THREADS
+    return filled(made, done);
+}
+
+static bool
+make_difference(struct row_table *table, const struct recipe *recipe)
+{
+    return row_table_subtract(table, recipe->from, recipe->earlier);
+}
+
+static bool
+make_columns(struct row_table *table, const struct recipe *recipe)
+{
+    return row_table_only(table, recipe->from, recipe->columns);
+}
+
+static bool
+make_cpu(struct row_table *table, const struct recipe *recipe)
+{
+    return row_table_cpu(table, recipe->from);
+}
+
+static bool
+make_wall(struct row_table *table, const struct recipe *recipe)
+{
+    return row_table_wall(table, recipe->from);
+}
+
 PyObject *
 rows_of(PyObject *Py_UNUSED(module), PyObject *capsule)
 {
@@ -110,6 +158,8 @@ rows_with(PyObject *Py_UNUSED(module), PyObject *args)
     if (made == NULL) {
         return NULL;
     }
+    const struct snapshot *snapshot = snapshot_of(from->snapshot);
+    uint32_t nodes = snapshot == NULL ? 0 : snapshot->node_count;
     bool done = true;
     rows->table.columns = STACK_COLUMNS;
     for (uint32_t i = 0; done && i < from->table.count; i++) {
@@ -123,8 +173,7 @@ rows_with(PyObject *Py_UNUSED(module), PyObject *args)
             Py_DECREF(made);
             return NULL;
         }
-        const struct snapshot *snapshot = snapshot_of(from->snapshot);
-        if (snapshot == NULL || row.node >= snapshot->node_count) {
+        if (row.node >= nodes) {
             Py_DECREF(made);
             return PyErr_Format(PyExc_IndexError, "there is no node %u", row.node);
         }
@@ -153,17 +202,9 @@ rows_subtract(PyObject *Py_UNUSED(module), PyObject *args)
         return NULL;
     }
     /* Values of an earlier time may have been read later, when there were more nodes. */
-    struct rows *rows;
-    PyObject *made = new_rows(
-        other->node_count > snapshot->node_count ? earlier->snapshot : later->snapshot, &rows);
-    if (made == NULL) {
-        return NULL;
-    }
-    bool done;
-    Py_BEGIN_ALLOW_THREADS
-    done = row_table_subtract(&rows->table, &later->table, &earlier->table);
-    Py_END_ALLOW_THREADS
-    return filled(made, done);
+    bool more = other->node_count > snapshot->node_count;
+    const struct recipe recipe = {make_difference, &later->table, .earlier = &earlier->table};
+    return made_by(more ? earlier->snapshot : later->snapshot, &recipe);
 }
 
 PyObject *
@@ -175,44 +216,27 @@ rows_only(PyObject *Py_UNUSED(module), PyObject *args)
         return NULL;
     }
     const struct rows *from = rows_in(capsule);
-    struct rows *rows;
-    PyObject *made = from == NULL ? NULL : new_rows(from->snapshot, &rows);
-    if (made == NULL) {
+    if (from == NULL) {
         return NULL;
     }
-    bool done;
-    Py_BEGIN_ALLOW_THREADS
-    done = row_table_only(&rows->table, &from->table, columns);
-    Py_END_ALLOW_THREADS
-    return filled(made, done);
-}
-
-static PyObject *
-finish(PyObject *capsule, bool (*make)(struct row_table *, const struct row_table *))
-{
-    const struct rows *from = rows_in(capsule);
-    struct rows *rows;
-    PyObject *made = from == NULL ? NULL : new_rows(from->snapshot, &rows);
-    if (made == NULL) {
-        return NULL;
-    }
-    bool done;
-    Py_BEGIN_ALLOW_THREADS
-    done = make(&rows->table, &from->table);
-    Py_END_ALLOW_THREADS
-    return filled(made, done);
+    const struct recipe recipe = {make_columns, &from->table, .columns = columns};
+    return made_by(from->snapshot, &recipe);
 }
 
 PyObject *
 rows_cpu(PyObject *Py_UNUSED(module), PyObject *capsule)
 {
-    return finish(capsule, row_table_cpu);
+    const struct rows *from = rows_in(capsule);
+    return from == NULL ? NULL
+                        : made_by(from->snapshot, &(struct recipe){make_cpu, .from = &from->table});
 }
 
 PyObject *
 rows_wall(PyObject *Py_UNUSED(module), PyObject *capsule)
 {
-    return finish(capsule, row_table_wall);
+    const struct rows *from = rows_in(capsule);
+    return from == NULL ? NULL
+                        : made_by(from->snapshot, &(struct recipe){make_wall, .from = &from->table});
 }
 
 PyObject *
@@ -284,15 +308,10 @@ rows_items(PyObject *Py_UNUSED(module), PyObject *args)
                             PyList_GET_SIZE(frames));
     }
     const struct row_table *table = &rows->table;
-    stop = stop < (Py_ssize_t)table->count ? stop : (Py_ssize_t)table->count;
-    if (start < 0 || start > stop) {
-        return PyErr_Format(PyExc_ValueError, "there are 0 to %u rows, not %zd to %zd", table->count,
-                            start, stop);
+    if (!snapshot_clip(start, &stop, table->count)) {
+        return NULL;
     }
-    PyObject *items = PyList_New(stop - start);
-    if (items != NULL) {
-        PyObject_GC_UnTrack(items); /* nobody may come across it before it is full */
-    }
+    PyObject *items = snapshot_list(stop - start);
     for (Py_ssize_t i = start; items != NULL && i < stop; i++) {
         const struct pprof_row *row = &table->rows[i];
         PyObject *item = Py_BuildValue("(NNI)", stack_at(rows, snapshot, row->node, frames),
@@ -304,10 +323,7 @@ rows_items(PyObject *Py_UNUSED(module), PyObject *args)
         PyObject_GC_UnTrack(item);
         PyList_SET_ITEM(items, i - start, item);
     }
-    if (items != NULL) {
-        PyObject_GC_Track(items);
-    }
-    return items;
+    return snapshot_list_full(items);
 }
 
 /* A byte for each number of labels up to the largest; 1 if a row has it. */

@@ -38,9 +38,8 @@ snapshot_of(PyObject *capsule)
     return PyCapsule_GetPointer(capsule, NAME);
 }
 
-/* Cut `*stop` down to `count`; false, with an error, if the range begins outside. */
-static bool
-clip(Py_ssize_t start, Py_ssize_t *stop, Py_ssize_t count)
+bool
+snapshot_clip(Py_ssize_t start, Py_ssize_t *stop, Py_ssize_t count)
 {
     if (*stop > count) {
         *stop = count;
@@ -53,16 +52,23 @@ clip(Py_ssize_t start, Py_ssize_t *stop, Py_ssize_t count)
     return true;
 }
 
-/* What is made here cannot be part of a cycle, so the garbage collector need not see it: it would go
-   through half a million frames of 20,000 stacks at each of its full collections, and through the
-   thousands of new tuples of a profile it would come to one. */
-static PyObject *
-untracked(PyObject *tuple)
+PyObject *
+snapshot_list(Py_ssize_t count)
 {
-    if (tuple != NULL) {
-        PyObject_GC_UnTrack(tuple);
+    PyObject *list = PyList_New(count);
+    if (list != NULL) {
+        PyObject_GC_UnTrack(list);
     }
-    return tuple;
+    return list;
+}
+
+PyObject *
+snapshot_list_full(PyObject *list)
+{
+    if (list != NULL) {
+        PyObject_GC_Track(list);
+    }
+    return list;
 }
 
 static PyObject *
@@ -84,7 +90,11 @@ make_function(const struct snapshot *snapshot, Py_ssize_t number)
         Py_XDECREF(file);
         return NULL;
     }
-    return untracked(Py_BuildValue("(NNi)", name, file, function->first_line));
+    PyObject *made = Py_BuildValue("(NNi)", name, file, function->first_line);
+    if (made != NULL) {
+        PyObject_GC_UnTrack(made); /* it cannot be part of a cycle, and there are thousands */
+    }
+    return made;
 }
 
 /* Those from start to stop. */
@@ -99,13 +109,10 @@ snapshot_functions(PyObject *Py_UNUSED(module), PyObject *args)
         return NULL;
     }
     const struct snapshot *snapshot = snapshot_of(capsule);
-    if (snapshot == NULL || !clip(start, &stop, snapshot->function_count)) {
+    if (snapshot == NULL || !snapshot_clip(start, &stop, snapshot->function_count)) {
         return NULL;
     }
-    PyObject *functions = PyList_New(stop - start);
-    if (functions != NULL) {
-        PyObject_GC_UnTrack(functions); /* nobody may come across it before it is full */
-    }
+    PyObject *functions = snapshot_list(stop - start);
     for (Py_ssize_t i = start; functions != NULL && i < stop; i++) {
         PyObject *function = make_function(snapshot, i);
         if (function == NULL) {
@@ -114,10 +121,7 @@ snapshot_functions(PyObject *Py_UNUSED(module), PyObject *args)
         }
         PyList_SET_ITEM(functions, i - start, function);
     }
-    if (functions != NULL) {
-        PyObject_GC_Track(functions);
-    }
-    return functions;
+    return snapshot_list_full(functions);
 }
 
 PyObject *

@@ -69,7 +69,10 @@ class FrameNames:
         return frame
 
     def named(self, name: str, file: str) -> tuple[str, str]:
-        """What profiles call a function, and the path of its file, given as its code has them."""
+        """The name of a function in profiles, `module.qualname`, and the path of its file.
+
+        name, file: `co_qualname` and `co_filename` of its code
+        """
         path = self._path(file)
         return f"{self._module(path)}.{name}", path
 

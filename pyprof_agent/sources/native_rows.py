@@ -206,7 +206,7 @@ class NativeRows:
 
 
 def comparable(later: Profile, earlier: Profile) -> bool:
-    """Whether the rows of two profiles are of the same tables, and can be subtracted in C."""
+    """Whether two profiles number their stacks alike, so that C can subtract their rows."""
     rows, others = unmade(later), unmade(earlier)
     return (
         isinstance(rows, NativeRows)

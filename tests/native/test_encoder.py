@@ -33,7 +33,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @dataclass
 class Input:
-    """What the program reads; see `read_input` in test_encoder.c."""
+    """The input of the program; see `read_input` in test_encoder.c."""
 
     columns: int = 2
     default_column: int = 1
