@@ -24,14 +24,15 @@ from pyprof_agent.formats.pprof import address
 from pyprof_agent.leaks.report import LeakReport
 from pyprof_agent.leaks.work import WorkCounter
 from pyprof_agent.profile import Profile, changed, rounded
-from pyprof_agent.sources import contention, heap_tracemalloc, stack_counters, tasks
+from pyprof_agent.sources import contention, heap_tracemalloc, tasks
 from pyprof_agent.sources.heap_delta import HeapDelta
 from pyprof_agent.sources.markers import MARKERS
 from pyprof_agent.sources.naming import FrameNames
 from pyprof_agent.sources.tasks import ThreadsAndTasks
+from pyprof_agent.thread_names import ThreadNames
 from pyprof_agent.watch import LeakWatch, watch_of
-from pyprof_agent.windows import Kind, Window, check_last, check_seconds, look_back
-from pyprof_agent.worker import Worker
+from pyprof_agent.windows import Kind, Window, check_last, check_seconds, look_back, stack_kinds
+from pyprof_agent.worker import Chore, Worker
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -68,6 +69,7 @@ class Agent:
         self._kinds: dict[str, Kind] = {}
         self._fallbacks: dict[str, str] = {}
         self._heap: HeapSource | None = None
+        self._chores: list[Chore] = []
         self._started = 0.0  # by the monotonic clock
         self._work = WorkCounter()
         self._delta: HeapDelta | None = None
@@ -92,19 +94,15 @@ class Agent:
             if reason:
                 self._fallbacks["stacks"] = reason
             self._sources["stacks"] = stacks
-            cpu = partial(stack_counters.cpu_profile, exact_hits=stacks.exact_hits)
-            wall = stack_counters.wall_profile
-            self._kinds["profile"] = Kind(
-                stacks, stack_counters.CPU_TYPES, stacks.snapshot, cpu, past=stacks.past
-            )
-            self._kinds["wall"] = Kind(
-                stacks, stack_counters.WALL_TYPES, stacks.snapshot, wall, past=stacks.past
-            )
+            self._kinds.update(stack_kinds(stacks))
+            if stacks.newcomers is not None:
+                self._chores.append(ThreadNames(stacks.newcomers, stacks.look_up_names))
         looks = {"goroutine": self._tasks.snapshot, "threadcreate": self._tasks.threads}
         for name, look in looks.items():
             self._kinds[name] = Kind(self._tasks, tasks.SAMPLE_TYPES[name], look)
         for name in ("block", "mutex"):
             self._kinds[name] = Kind(self._tasks, contention.SAMPLE_TYPES, contention.snapshot)
+        self._chores += [each for each in (self.watch, self._files) if each is not None]
         self._worker: Worker | None = None  # there while the agent runs
 
     @property
@@ -157,7 +155,7 @@ class Agent:
             if lost := forks.notice():
                 raise NotRunningError(lost)
             forks.follow(self)
-            worker = Worker([chore for chore in (self.watch, self._files) if chore is not None])
+            worker = Worker(self._chores)
             try:
                 for source in self._sources.values():
                     source.start()

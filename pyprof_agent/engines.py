@@ -55,6 +55,19 @@ class StackSource(CountingSource, Protocol):
 
     exact_hits: bool  # see stack_counters.cpu_profile
 
+    @property
+    def newcomers(self) -> Callable[[], bool] | None:
+        """Whether names of threads should be looked up: these may have ended at the next snapshot.
+
+        None if the engine does so itself.
+        """
+
+    def look_up_names(self) -> None:
+        """Look them up."""
+
+    def window(self, later: Profile, earlier: Profile) -> Profile:
+        """What changed between two snapshots."""
+
 
 def heap_engine(config: Config, names: FrameNames) -> tuple[HeapSource, str]:
     """The heap engine, and why it is not the native one where that was not ruled out.

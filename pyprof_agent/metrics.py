@@ -75,7 +75,7 @@ METRICS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 
 _LOSSES = {
     "heap": ("dropped", "overflowed", "folded", "subinterpreter"),
-    "stacks": ("overflowed", "unreadable", "failures"),
+    "stacks": ("overflowed", "folded", "unreadable", "failures"),
     "leaks": ("failures",),
 }
 """Numbers of each part of `Agent.stats()` that are losses, where the engine in use has them."""

@@ -48,10 +48,13 @@ def _limit(seconds: float | None) -> float:
 
 
 class Waker:
-    """Wakes one thread that waits. Any thread may do so, and a signal handler in any."""
+    """Wakes one thread that waits. Any thread may do so, and a signal handler in any.
 
-    def __init__(self) -> None:
-        self._native = core.waker() if in_c() else None
+    newcomers: whether a wait also ends when the native stack engine has threads without names
+    """
+
+    def __init__(self, *, newcomers: bool = False) -> None:
+        self._native = core.waker(newcomers) if in_c() else None
         self._lock = _thread.allocate_lock()  # by its full name: gevent replaces it
         self._lock.acquire()
 

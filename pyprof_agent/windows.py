@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from pyprof_agent import forks
-from pyprof_agent.engines import Source
+from pyprof_agent.engines import Source, StackSource
 from pyprof_agent.errors import CaptureError, NotRunningError
 from pyprof_agent.profile import Profile, ValueType, rounded, subtract
+from pyprof_agent.sources import stack_counters
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,18 @@ class Kind:
     subtract: Callable[[Profile, Profile], Profile] = subtract
     past: Callable[[float], Profile] | None = None
     has_windows: bool = True
+
+
+def stack_kinds(stacks: StackSource) -> dict[str, Kind]:
+    """The profiles that are made of a stack engine, by their names."""
+    cpu = partial(stack_counters.cpu_profile, exact_hits=stacks.exact_hits)
+    profile = Kind(
+        stacks, stack_counters.CPU_TYPES, stacks.snapshot, cpu, stacks.window, stacks.past
+    )
+    wall = replace(
+        profile, sample_types=stack_counters.WALL_TYPES, finish=stack_counters.wall_profile
+    )
+    return {"profile": profile, "wall": wall}
 
 
 class Window:

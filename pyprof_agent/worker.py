@@ -78,7 +78,7 @@ class _Jobs:
 
     def __init__(self) -> None:
         self._jobs: deque[_Job | None] = deque()
-        self._waker = Waker()
+        self._waker = Waker(newcomers=True)  # for a chore
 
     def __len__(self) -> int:
         return len(self._jobs)

@@ -223,6 +223,17 @@ drop(struct code_table *table, struct known_code *known)
 }
 
 void
+code_table_clear(struct code_table *table)
+{
+    for (uint32_t i = 0; i < table->count; i++) {
+        free(table->codes[i].leaving);
+    }
+    number_index_clear(&table->by_address);
+    table->count = 0;
+    table->leaving_bytes = 0;
+}
+
+void
 code_table_dying(struct code_table *table, const PyObject *code)
 {
     table->last_destroyed[table->destroyed % CODES_DESTROYED] = code;

@@ -41,6 +41,9 @@ struct known_code *code_table_get(struct code_table *table, struct address code,
 /* Whether the instruction at that offset, less than its length, is one by which a frame is left. */
 bool code_table_leaves(const struct known_code *known, int32_t instruction);
 
+/* Forget all that live; which were destroyed stays known. */
+void code_table_clear(struct code_table *table);
+
 /* A code object is about to die. */
 void code_table_dying(struct code_table *table, const PyObject *code);
 

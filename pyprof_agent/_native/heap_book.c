@@ -6,6 +6,7 @@
 #include "fork_lock.h"
 #include "function_source.h"
 #include "look_back.h"
+#include "stack_move.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -432,24 +433,18 @@ heap_book_looks_back(void)
 
 /* What becomes of the book when stacks with nothing alive make room for others. */
 struct compaction {
-    struct stack_table stacks;
-    struct function_table functions;
+    struct stack_move move;
     struct heap_bucket *buckets;
     uint32_t bucket_count;
-    uint32_t *node_of;   /* new ids by old; 0: not there yet */
-    uint32_t *bucket_of; /* new buckets by old; STACK_NONE: folded */
-    uint32_t *path;
+    uint32_t *bucket_of; /* new buckets by old */
 };
 
 static void
 compaction_free(struct compaction *to)
 {
-    stack_table_free(&to->stacks);
-    function_table_free(&to->functions);
+    stack_move_free(&to->move);
     free(to->buckets);
-    free(to->node_of);
     free(to->bucket_of);
-    free(to->path);
 }
 
 static bool
@@ -458,63 +453,22 @@ compaction_init(struct compaction *to)
     size_t buckets = book.bucket_count + 1; /* one may be made, for what is folded */
     *to = (struct compaction){
         .buckets = malloc(buckets * sizeof *to->buckets),
-        .node_of = calloc(book.stacks.count, sizeof *to->node_of),
         .bucket_of = malloc(buckets * sizeof *to->bucket_of),
-        .path = malloc((HEAP_MAX_FRAMES + 2) * sizeof *to->path),
     };
-    return to->buckets != NULL && to->node_of != NULL && to->bucket_of != NULL && to->path != NULL
-           && stack_table_init(&to->stacks, HEAP_MAX_NODES)
-           && function_table_init(&to->functions, HEAP_MAX_FUNCTIONS, HEAP_MAX_TEXT);
-}
-
-static uint32_t
-move_function(struct compaction *to, uint32_t function)
-{
-    const struct function *from = &book.functions.functions[function];
-    const struct function_facts facts = {
-        .name = function_text_at(book.functions.text, from->name),
-        .file = function_text_at(book.functions.text, from->file),
-        .first_line = from->first_line,
-        .lines = from->lines,
-    };
-    return function_table_intern(&to->functions, &facts);
-}
-
-/* The node in the new table of a node in the old one; STACK_NONE without memory. */
-static uint32_t
-move_node(struct compaction *to, uint32_t node)
-{
-    uint32_t depth = 0;
-    for (; node != STACK_ROOT && to->node_of[node] == 0; node = book.stacks.nodes[node].parent) {
-        to->path[depth++] = node;
-    }
-    uint32_t moved = to->node_of[node]; /* of the root: 0, which is the root */
-    while (depth > 0 && moved != STACK_NONE) {
-        uint32_t old = to->path[--depth];
-        const struct stack_node *from = &book.stacks.nodes[old];
-        uint32_t function = from->function == 0 ? 0 : move_function(to, from->function);
-        bool room = from->function == 0 || function != FUNCTION_NONE;
-        moved = room ? stack_table_intern(&to->stacks, moved, function, from->instruction)
-                     : STACK_NONE;
-        if (moved != STACK_NONE) {
-            to->stacks.nodes[moved].line = from->line;
-            to->node_of[old] = moved;
-        }
-    }
-    return moved;
+    return to->buckets != NULL && to->bucket_of != NULL
+           && stack_move_begin(&to->move, &book.stacks, &book.functions);
 }
 
 static bool
 move_buckets(struct compaction *to)
 {
-    struct heap_bucket overflow = {.node = stack_table_marker(&to->stacks, MARKER_OVERFLOW)};
-    to->node_of[book.overflow_node] = overflow.node;
+    struct heap_bucket overflow = {.node = stack_move_node(&to->move, book.overflow_node)};
     to->bucket_count = 1; /* the overflow's is the first */
     for (uint32_t i = 0; i < book.bucket_count; i++) {
         const struct heap_bucket *from = &book.buckets[i];
         bool alive = from->alloc_objects != from->free_objects;
         if (alive && from->node != book.overflow_node) {
-            uint32_t node = move_node(to, from->node);
+            uint32_t node = stack_move_node(&to->move, from->node);
             if (node == STACK_NONE) {
                 return false;
             }
@@ -538,7 +492,7 @@ move_buckets(struct compaction *to)
 static bool
 adopt(struct compaction *to)
 {
-    uint32_t *bucket_of = calloc(to->stacks.capacity, sizeof *bucket_of);
+    uint32_t *bucket_of = calloc(to->move.stacks.capacity, sizeof *bucket_of);
     if (bucket_of == NULL) {
         return false;
     }
@@ -551,12 +505,7 @@ adopt(struct compaction *to)
         }
     }
     book.folded += book.bucket_count + 1 - to->bucket_count;
-    struct stack_table stacks = book.stacks;
-    book.stacks = to->stacks;
-    to->stacks = stacks;
-    struct function_table functions = book.functions;
-    book.functions = to->functions;
-    to->functions = functions;
+    stack_move_swap(&to->move, &book.stacks, &book.functions);
     number_index_clear(&book.codes); /* they have other numbers now */
     free(book.bucket_of);
     book.bucket_of = bucket_of;

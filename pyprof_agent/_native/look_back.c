@@ -100,6 +100,87 @@ look_back_forget(struct look_back *history, int64_t now)
     slice_of(history, history->number)->began = now;
 }
 
+/* While slices are gone through from the newest to the oldest. */
+struct renumbering {
+    const uint32_t *to;
+    uint32_t count;
+    uint64_t (*was)[LOOK_BACK_VALUES];  /* by old index: at the beginning of the slice */
+    uint64_t (*sums)[LOOK_BACK_VALUES]; /* by new index: likewise */
+    uint32_t *done;                     /* by new index: the last slice with a record of it */
+};
+
+static void
+renumber_slice(const struct renumbering *how, uint32_t number, const struct look_back_slice *from,
+               struct look_back_slice *to)
+{
+    for (uint32_t i = 0; i < from->count; i++) {
+        const struct look_back_record *record = &from->records[i];
+        for (int value = 0; record->index < how->count && value < LOOK_BACK_VALUES; value++) {
+            uint64_t *was = &how->was[record->index][value];
+            how->sums[how->to[record->index]][value] += record->values[value] - *was;
+            *was = record->values[value];
+        }
+    }
+    for (uint32_t i = 0; i < from->count; i++) {
+        struct look_back_record record = from->records[i];
+        if (record.index < how->count) {
+            record.index = how->to[record.index];
+            if (how->done[record.index] == number) {
+                continue;
+            }
+            how->done[record.index] = number;
+            memcpy(record.values, how->sums[record.index], sizeof record.values);
+        }
+        to->records[to->count++] = record;
+    }
+}
+
+bool
+look_back_renumber(struct look_back *made, const struct look_back *history, const uint32_t *to,
+                   uint32_t count, uint32_t to_count, const uint64_t (*values)[LOOK_BACK_VALUES])
+{
+    *made = *history;
+    if (history->length == 0) {
+        return true;
+    }
+    made->records = 0;
+    made->slices = calloc(history->length, sizeof *made->slices);
+    struct renumbering how = {
+        .to = to,
+        .count = count,
+        .was = malloc(((size_t)count + 1) * sizeof *how.was),
+        .sums = calloc((size_t)to_count + 1, sizeof *how.sums),
+        .done = calloc((size_t)to_count + 1, sizeof *how.done),
+    };
+    bool renumbered = made->slices != NULL && how.was != NULL && how.sums != NULL && how.done != NULL;
+    for (uint32_t i = 0; renumbered && i < count; i++) {
+        memcpy(how.was[i], values[i], sizeof how.was[i]);
+        for (int value = 0; value < LOOK_BACK_VALUES; value++) {
+            how.sums[to[i]][value] += values[i][value];
+        }
+    }
+    for (uint32_t number = history->number; renumbered && number >= history->oldest; number--) {
+        const struct look_back_slice *from = slice_of(history, number);
+        struct look_back_slice *slice = slice_of(made, number);
+        slice->began = from->began;
+        slice->records = from->count == 0 ? NULL : malloc(from->count * sizeof *slice->records);
+        slice->capacity = from->count;
+        renumbered = from->count == 0 || slice->records != NULL;
+        if (renumbered) {
+            renumber_slice(&how, number, from, slice);
+            made->records += slice->count;
+        }
+    }
+    free(how.was);
+    free(how.sums);
+    free(how.done);
+    if (!renumbered) {
+        made->length = made->slices == NULL ? 0 : made->length;
+        look_back_free(made);
+    }
+    return renumbered;
+}
+
 void
 look_back_save(struct look_back *history, uint32_t index, uint32_t *saved,
                const uint64_t values[LOOK_BACK_VALUES])

@@ -48,6 +48,12 @@ void look_back_turn(struct look_back *history, int64_t now);
    does not come by in each. */
 void look_back_catch_up(struct look_back *history, int64_t now);
 
+/* The same history with other indices, so that counters may be put together: those below `count` are `to` theirs,
+   which are less than `to_count`, and others stay as they are. `values`: what they are now, by the old indices.
+   The note of a new counter is the largest of the old ones. False without memory. */
+bool look_back_renumber(struct look_back *made, const struct look_back *history, const uint32_t *to,
+                        uint32_t count, uint32_t to_count, const uint64_t (*values)[LOOK_BACK_VALUES]);
+
 /* Forget all that was, as counters have other indices from now on. */
 void look_back_forget(struct look_back *history, int64_t now);
 

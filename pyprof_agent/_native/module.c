@@ -183,20 +183,33 @@ take_stacks(struct snapshot *snapshot, void *context)
 }
 
 static PyObject *
-list_threads(const struct stack_snapshot *snapshot)
+list_threads(const struct stack_thread *threads, uint32_t count)
 {
-    PyObject *threads = PyList_New(snapshot->thread_count);
-    for (uint32_t i = 0; threads != NULL && i < snapshot->thread_count; i++) {
-        const struct stack_thread *thread = &snapshot->threads[i];
-        PyObject *facts = Py_BuildValue("(IKKNK)", thread->number, thread->ident, thread->native_id,
+    PyObject *list = PyList_New(count);
+    for (uint32_t i = 0; list != NULL && i < count; i++) {
+        const struct stack_thread *thread = &threads[i];
+        PyObject *facts = Py_BuildValue("(IKKNK)", thread->label, thread->ident, thread->native_id,
                                         PyBool_FromLong(thread->alive), thread->cpu);
         if (facts == NULL) {
-            Py_CLEAR(threads);
+            Py_CLEAR(list);
             break;
         }
-        PyList_SET_ITEM(threads, i, facts);
+        PyList_SET_ITEM(list, i, facts);
     }
-    return threads;
+    return list;
+}
+
+static PyObject *
+stack_threads(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
+{
+    struct stack_thread threads[STACK_MAX_THREADS];
+    return list_threads(threads, stack_book_threads(threads));
+}
+
+static PyObject *
+stack_newcomers(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
+{
+    return PyBool_FromLong(stack_book_newcomers());
 }
 
 static PyObject *
@@ -215,7 +228,8 @@ stack_snapshot(PyObject *Py_UNUSED(module), PyObject *args)
     PyObject *capsule = snapshot_object(take_stacks, &wanted);
     if (capsule != NULL) {
         result = Py_BuildValue("(NIINLLKK)", capsule, wanted.taken->books.function_count,
-                               wanted.taken->books.node_count, list_threads(wanted.taken),
+                               wanted.taken->books.node_count,
+                               list_threads(wanted.taken->threads, wanted.taken->thread_count),
                                (long long)wanted.taken->started, (long long)wanted.taken->taken,
                                wanted.taken->clocks.process, wanted.taken->clocks.sampler);
     }
@@ -229,11 +243,13 @@ stack_stats(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
     struct stack_stats stats = stack_book_stats();
     struct stack_cost cost = stack_sampler_cost();
     return Py_BuildValue(
-        "{sK sK sK sK sK sK sK sK sK sO}",
+        "{sK sK sK sK sK sK sK sK sK sK sK sO}",
         "ticks", stats.ticks,
         "unreadable", stats.unreadable,
         "retried", stats.retried,
         "overflowed", stats.overflowed,
+        "folded", stats.folded,
+        "run", stats.run,
         "stacks", stats.rows,
         "frames", stats.nodes,
         "own_bytes", stats.bytes + cost.bytes,
@@ -355,6 +371,8 @@ static PyMethodDef methods[] = {
     {"stack_pause", stack_pause, METH_NOARGS, NULL},
     {"stack_resume", stack_resume, METH_NOARGS, NULL},
     {"stack_snapshot", stack_snapshot, METH_VARARGS, NULL},
+    {"stack_threads", stack_threads, METH_NOARGS, NULL},
+    {"stack_newcomers", stack_newcomers, METH_NOARGS, NULL},
     {"stack_stats", stack_stats, METH_NOARGS, NULL},
     {"snapshot_total", snapshot_total, METH_VARARGS, NULL},
     {"snapshot_functions", snapshot_functions, METH_VARARGS, NULL},
@@ -380,7 +398,7 @@ static PyMethodDef methods[] = {
     {"module_files", program_facts_modules, METH_O, NULL},
     {"resident_pages", program_facts_resident, METH_NOARGS, NULL},
     {"hold_collector", hold_collector, METH_O, NULL},
-    {"waker", waker_new, METH_NOARGS, NULL},
+    {"waker", waker_new, METH_O, NULL},
     {"waker_wait", waker_wait, METH_VARARGS, NULL},
     {"waker_wake", waker_wake, METH_O, NULL},
     {"pause", waker_pause, METH_O, NULL},
@@ -413,7 +431,10 @@ execute(PyObject *module)
         || PyModule_AddIntConstant(module, "MARKER_NATIVE", MARKER_NATIVE) < 0
         || PyModule_AddIntConstant(module, "MARKER_SAMPLER", MARKER_SAMPLER) < 0
         || PyModule_AddIntConstant(module, "THREAD_YOUNG", STACK_THREAD_YOUNG) < 0
-        || PyModule_AddIntConstant(module, "THREAD_OTHERS", STACK_THREAD_OTHERS) < 0) {
+        || PyModule_AddIntConstant(module, "THREAD_OTHERS", STACK_THREAD_OTHERS) < 0
+        || PyModule_AddIntConstant(module, "LABEL_SAMPLER", STACK_LABEL_SAMPLER) < 0
+        || PyModule_AddIntConstant(module, "LABEL_NATIVE", STACK_LABEL_NATIVE) < 0
+        || PyModule_AddObject(module, "NO_LABELS", PyLong_FromUnsignedLong(PPROF_NO_LABELS)) < 0) {
         return -1;
     }
     return collector_hold_init() ? 0 : -1;

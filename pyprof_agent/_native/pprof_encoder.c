@@ -41,6 +41,7 @@ struct encoder {
     uint32_t *sibling;
     uint32_t *row; /* the first, plus one */
     uint32_t *next_row; /* by row plus one, which is how lists have them */
+    uint32_t *set;      /* of labels; likewise */
     struct pprof_locations locations;
     struct numbered *in_order; /* by address */
     uint32_t *id_of; /* by location */
@@ -71,6 +72,7 @@ free_all(struct encoder *encoder)
     free(encoder->sibling);
     free(encoder->row);
     free(encoder->next_row);
+    free(encoder->set);
     free(encoder->in_order);
     free(encoder->id_of);
     free(encoder->strings);
@@ -198,7 +200,7 @@ id_at(const struct encoder *encoder, uint32_t node)
 static uint32_t
 set_at(const struct encoder *encoder, uint32_t row)
 {
-    return encoder->input->set_of[encoder->input->rows[row - 1].labels];
+    return encoder->set[row];
 }
 
 /* Give each stack the list of its rows; false if a row has labels that there are not. */
@@ -207,9 +209,12 @@ link_rows(struct encoder *encoder)
 {
     const struct pprof_input *input = encoder->input;
     for (uint32_t row = 1; row <= input->row_count; row++) {
-        if (input->rows[row - 1].labels >= input->set_of_count) {
+        uint32_t place =
+            pprof_label_place(input->labels, input->label_count, input->rows[row - 1].labels);
+        if (place == PPROF_NO_LABELS) {
             return false;
         }
+        encoder->set[row] = input->set_of[place];
         uint32_t *link = &encoder->row[input->rows[row - 1].node];
         while (*link != 0 && set_at(encoder, *link) < set_at(encoder, row)) {
             link = &encoder->next_row[*link];
@@ -263,9 +268,11 @@ grow_tree(struct encoder *encoder)
     encoder->callee = calloc(nodes, sizeof *encoder->callee);
     encoder->sibling = calloc(nodes, sizeof *encoder->sibling);
     encoder->row = calloc(nodes, sizeof *encoder->row);
-    encoder->next_row = malloc(((size_t)encoder->input->row_count + 1) * sizeof *encoder->next_row);
+    size_t rows = (size_t)encoder->input->row_count + 1;
+    encoder->next_row = malloc(rows * sizeof *encoder->next_row);
+    encoder->set = malloc(rows * sizeof *encoder->set);
     if (encoder->callee == NULL || encoder->sibling == NULL || encoder->row == NULL
-        || encoder->next_row == NULL) {
+        || encoder->next_row == NULL || encoder->set == NULL) {
         return PPROF_NO_MEMORY;
     }
     enum pprof_result result = pprof_locations_find(&encoder->locations, encoder->input);

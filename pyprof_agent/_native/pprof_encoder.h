@@ -50,8 +50,28 @@ struct pprof_labels {
 struct pprof_row {
     int64_t values[PPROF_MAX_COLUMNS];
     uint32_t node;
-    uint32_t labels; /* index of `set_of` in the input */
+    uint32_t labels; /* one of those in the input */
 };
+
+#define PPROF_NO_LABELS UINT32_MAX
+
+/* The place of a number in an array in which they are in order; PPROF_NO_LABELS if it is not there. */
+static inline uint32_t
+pprof_label_place(const uint32_t *labels, uint32_t count, uint32_t wanted)
+{
+    uint32_t begin = 0;
+    uint32_t end = count;
+    while (begin < end) {
+        uint32_t middle = begin + (end - begin) / 2;
+        if (labels[middle] < wanted) {
+            begin = middle + 1;
+        }
+        else {
+            end = middle;
+        }
+    }
+    return begin < count && labels[begin] == wanted ? begin : PPROF_NO_LABELS;
+}
 
 enum pprof_result {
     PPROF_DONE,
@@ -69,8 +89,9 @@ struct pprof_input {
     uint32_t marker_count;
     const struct pprof_row *rows;
     uint32_t row_count;
-    const uint32_t *set_of; /* which set of labels, by the number that a row has */
-    uint32_t set_of_count;
+    const uint32_t *labels; /* the numbers that rows have for theirs, in order */
+    const uint32_t *set_of; /* which set of labels each stands for */
+    uint32_t label_count;
     const struct pprof_labels *sets; /* in order, and no two equal */
     uint32_t columns;
     uint32_t default_column; /* the one to be shown first; not less than `columns`: the reader chooses */

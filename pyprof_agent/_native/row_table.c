@@ -65,30 +65,91 @@ key_of(const struct pprof_row *row)
     return (uint64_t)row->node << 32 | row->labels;
 }
 
+static int
+compare_labels(const void *left, const void *right)
+{
+    uint32_t a = *(const uint32_t *)left;
+    uint32_t b = *(const uint32_t *)right;
+    return (a > b) - (a < b);
+}
+
+uint32_t *
+row_table_labels(const struct row_table *table, uint32_t *count)
+{
+    struct number_index seen = {0};
+    uint32_t capacity = 0;
+    uint32_t *labels = calloc(1, sizeof *labels);
+    bool done = labels != NULL;
+    *count = 0;
+    for (uint32_t i = 0; done && i < table->count; i++) {
+        uint32_t label = table->rows[i].labels;
+        size_t cursor = 0;
+        if ((i > 0 && label == table->rows[i - 1].labels)
+            || number_index_next(&seen, label, &cursor) != NUMBER_INDEX_NONE) {
+            continue;
+        }
+        if (*count == capacity) {
+            capacity = capacity ? capacity * 2 : 64;
+            uint32_t *larger = realloc(labels, capacity * sizeof *larger);
+            done = larger != NULL;
+            labels = done ? larger : labels;
+        }
+        done = done && number_index_put(&seen, label, *count);
+        if (done) {
+            labels[(*count)++] = label;
+        }
+    }
+    number_index_free(&seen);
+    if (!done) {
+        free(labels);
+        return NULL;
+    }
+    qsort(labels, *count, sizeof *labels, compare_labels);
+    return labels;
+}
+
+/* Add the values of a row, times `sign`, to the row of the same node and these labels. */
+static bool
+add_to(struct row_table *table, struct number_index *index, const struct pprof_row *from, uint32_t labels,
+       int sign)
+{
+    struct pprof_row row = {.node = from->node, .labels = labels};
+    size_t cursor = 0;
+    uint32_t at = number_index_next(index, key_of(&row), &cursor);
+    if (at == NUMBER_INDEX_NONE) {
+        at = table->count;
+        if (!row_table_add(table, row) || !number_index_put(index, key_of(&row), at)) {
+            return false;
+        }
+    }
+    for (uint32_t column = 0; column < table->columns; column++) {
+        table->rows[at].values[column] += sign * from->values[column];
+    }
+    return true;
+}
+
 bool
 row_table_subtract(struct row_table *table, const struct row_table *later,
-                   const struct row_table *earlier)
+                   const struct row_table *earlier, uint32_t gone)
 {
     struct number_index index = {0};
+    uint32_t known_count;
+    uint32_t *known = row_table_labels(later, &known_count);
     table->columns = later->columns;
-    bool done = true;
+    bool done = known != NULL;
     for (uint32_t i = 0; done && i < later->count; i++) {
-        done = row_table_add(table, later->rows[i])
-               && number_index_put(&index, key_of(&later->rows[i]), i);
+        done = add_to(table, &index, &later->rows[i], later->rows[i].labels, 1);
     }
     for (uint32_t i = 0; done && i < earlier->count; i++) {
-        size_t cursor = 0;
-        uint32_t at = number_index_next(&index, key_of(&earlier->rows[i]), &cursor);
-        if (at == NUMBER_INDEX_NONE) {
-            at = table->count;
-            done = row_table_add(table, (struct pprof_row){.node = earlier->rows[i].node,
-                                                           .labels = earlier->rows[i].labels});
+        uint32_t labels = earlier->rows[i].labels;
+        if (gone != PPROF_NO_LABELS
+            && pprof_label_place(known, known_count, labels) == PPROF_NO_LABELS) {
+            labels = gone;
         }
-        for (uint32_t column = 0; done && column < table->columns; column++) {
-            table->rows[at].values[column] -= earlier->rows[i].values[column];
-        }
+        done = add_to(table, &index, &earlier->rows[i], labels, -1);
     }
     number_index_free(&index);
+    free(known);
     return done;
 }
 
@@ -104,30 +165,23 @@ positive(int64_t value)
     return value > 0 ? value : 0;
 }
 
-static uint32_t
-label_count(const struct row_table *table)
-{
-    uint32_t count = 1;
-    for (uint32_t i = 0; i < table->count; i++) {
-        count = table->rows[i].labels >= count ? table->rows[i].labels + 1 : count;
-    }
-    return count;
-}
-
 bool
 row_table_cpu(struct row_table *table, const struct row_table *counters)
 {
-    struct thread_sums *sums = calloc(label_count(counters), sizeof *sums);
-    bool done = sums != NULL;
+    uint32_t count;
+    uint32_t *labels = row_table_labels(counters, &count);
+    struct thread_sums *sums = calloc(labels == NULL ? 1 : (size_t)count + 1, sizeof *sums);
+    bool done = labels != NULL && sums != NULL;
     table->columns = 2;
     for (uint32_t i = 0; done && i < counters->count; i++) {
         const struct pprof_row *row = &counters->rows[i];
-        sums[row->labels].hits += (double)positive(row->values[COLUMN_HITS]);
-        sums[row->labels].cpu += (double)positive(row->values[COLUMN_CPU]);
+        struct thread_sums *sum = &sums[pprof_label_place(labels, count, row->labels)];
+        sum->hits += (double)positive(row->values[COLUMN_HITS]);
+        sum->cpu += (double)positive(row->values[COLUMN_CPU]);
     }
     for (uint32_t i = 0; done && i < counters->count; i++) {
         const struct pprof_row *row = &counters->rows[i];
-        const struct thread_sums *sum = &sums[row->labels];
+        const struct thread_sums *sum = &sums[pprof_label_place(labels, count, row->labels)];
         int64_t hits = positive(row->values[COLUMN_HITS]);
         double share = sum->hits > 0 ? sum->cpu * (double)hits / sum->hits
                                      : (double)positive(row->values[COLUMN_CPU]);
@@ -139,6 +193,7 @@ row_table_cpu(struct row_table *table, const struct row_table *counters)
         }
     }
     free(sums);
+    free(labels);
     return done;
 }
 

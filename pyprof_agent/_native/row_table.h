@@ -33,9 +33,13 @@ bool row_table_of_snapshot(struct row_table *table, const struct snapshot *snaps
 /* The same rows with zeros in the columns that have no bit in `columns`. */
 bool row_table_only(struct row_table *table, const struct row_table *from, unsigned columns);
 
-/* What has changed in each column. Both are of the same tables of stacks. */
+/* What has changed in each column. Both are of the same tables of stacks. Rows of the earlier one whose labels
+   the later one has nowhere count as rows with the labels `gone`, unless that is PPROF_NO_LABELS. */
 bool row_table_subtract(struct row_table *table, const struct row_table *later,
-                        const struct row_table *earlier);
+                        const struct row_table *earlier, uint32_t gone);
+
+/* The labels of all rows, each once, in order: an array to be freed; NULL without memory. */
+uint32_t *row_table_labels(const struct row_table *table, uint32_t *count);
 
 /* Hits and CPU time, of rows with the columns of a stack sampler: the time of each thread is divided among
    its stacks in proportion to their hits, or stays where it is if there are none. */

@@ -12,6 +12,7 @@ struct encoding {
     struct pprof_text *comments;
     struct pprof_labels *sets;
     struct pprof_label *labels; /* of all sets */
+    uint32_t *labels_of_rows;
     uint32_t *set_of;
 };
 
@@ -23,6 +24,7 @@ free_encoding(struct encoding *encoding)
     PyMem_Free(encoding->comments);
     PyMem_Free(encoding->sets);
     PyMem_Free(encoding->labels);
+    PyMem_Free(encoding->labels_of_rows);
     PyMem_Free(encoding->set_of);
 }
 
@@ -166,23 +168,41 @@ read_labels(struct encoding *encoding, PyObject *sets)
     return read;
 }
 
-/* The set of labels that each number of a row's labels stands for. */
+/* The numbers that rows have for labels, in order, and the set that each stands for. */
 static bool
-read_set_of(struct encoding *encoding, PyObject *set_of, Py_ssize_t set_count)
+read_numbers(struct encoding *encoding, PyObject *labels, PyObject *set_of, Py_ssize_t set_count)
 {
-    Py_ssize_t count = PyList_GET_SIZE(set_of);
+    Py_ssize_t count = PyList_GET_SIZE(labels);
+    if (PyList_GET_SIZE(set_of) != count) {
+        PyErr_Format(PyExc_ValueError, "%zd labels, and sets for %zd", count, PyList_GET_SIZE(set_of));
+        return false;
+    }
+    encoding->labels_of_rows = room_for(count, sizeof *encoding->labels_of_rows);
     encoding->set_of = room_for(count, sizeof *encoding->set_of);
-    for (Py_ssize_t i = 0; encoding->set_of != NULL && i < count; i++) {
-        Py_ssize_t number = PyLong_AsSsize_t(PyList_GET_ITEM(set_of, i));
-        if (number < 0 || number >= set_count) {
-            PyErr_Format(PyExc_IndexError, "labels %zd have the set %zd of %zd", i, number, set_count);
+    if (encoding->labels_of_rows == NULL || encoding->set_of == NULL) {
+        return false;
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        unsigned long label = PyLong_AsUnsignedLong(PyList_GET_ITEM(labels, i));
+        Py_ssize_t set = PyLong_AsSsize_t(PyList_GET_ITEM(set_of, i));
+        if (PyErr_Occurred()) {
             return false;
         }
-        encoding->set_of[i] = (uint32_t)number;
+        if (label >= PPROF_NO_LABELS || (i > 0 && label <= encoding->labels_of_rows[i - 1])) {
+            PyErr_Format(PyExc_ValueError, "the labels %lu; give those of rows_labels(), in order", label);
+            return false;
+        }
+        if (set < 0 || set >= set_count) {
+            PyErr_Format(PyExc_IndexError, "labels %zd have the set %zd of %zd", i, set, set_count);
+            return false;
+        }
+        encoding->labels_of_rows[i] = (uint32_t)label;
+        encoding->set_of[i] = (uint32_t)set;
     }
+    encoding->input.labels = encoding->labels_of_rows;
     encoding->input.set_of = encoding->set_of;
-    encoding->input.set_of_count = (uint32_t)count;
-    return encoding->set_of != NULL;
+    encoding->input.label_count = (uint32_t)count;
+    return true;
 }
 
 /* The bytes of the profile; the GIL is released for nearly all of the time. */
@@ -213,12 +233,13 @@ encode(const struct pprof_input *input)
 PyObject *
 rows_encode(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    PyObject *rows_capsule, *names_capsule, *markers, *sets, *set_of, *sample_types, *period_type;
-    PyObject *mapping, *comments;
+    PyObject *rows_capsule, *names_capsule, *markers, *sets, *labels, *set_of, *sample_types;
+    PyObject *period_type, *mapping, *comments;
     unsigned default_column;
     long long period, time_nanos, duration_nanos;
-    if (!PyArg_ParseTuple(args, "OOO!O!O!O!IOLLLOO!:rows_encode", &rows_capsule, &names_capsule,
-                          &PyTuple_Type, &markers, &PyList_Type, &sets, &PyList_Type, &set_of,
+    if (!PyArg_ParseTuple(args, "OOO!O!O!O!O!IOLLLOO!:rows_encode", &rows_capsule, &names_capsule,
+                          &PyTuple_Type, &markers, &PyList_Type, &sets, &PyList_Type, &labels,
+                          &PyList_Type, &set_of,
                           &PyTuple_Type, &sample_types, &default_column, &period_type, &period,
                           &time_nanos, &duration_nanos, &mapping, &PyTuple_Type, &comments)) {
         return NULL;
@@ -242,7 +263,7 @@ rows_encode(PyObject *Py_UNUSED(module), PyObject *args)
         && read_text(&encoding, mapping, &encoding.input.mapping)
         && read_comments(&encoding, comments) && read_markers(&encoding, markers)
         && read_labels(&encoding, sets)
-        && read_set_of(&encoding, set_of, PyList_GET_SIZE(sets))) {
+        && read_numbers(&encoding, labels, set_of, PyList_GET_SIZE(sets))) {
         if (rows->table.columns != encoding.input.columns) {
             PyErr_Format(PyExc_ValueError, "%u columns, and %u sample types", rows->table.columns,
                          encoding.input.columns);

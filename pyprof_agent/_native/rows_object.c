@@ -81,6 +81,7 @@ struct recipe {
     bool (*make)(struct row_table *, const struct recipe *);
     const struct row_table *from;
     const struct row_table *earlier; /* for a difference */
+    uint32_t gone;                   /* the same: labels of earlier rows that later ones have nowhere */
     unsigned columns;                /* to keep */
 };
 
@@ -103,7 +104,7 @@ made_by(PyObject *snapshot, const struct recipe *recipe)
 static bool
 make_difference(struct row_table *table, const struct recipe *recipe)
 {
-    return row_table_subtract(table, recipe->from, recipe->earlier);
+    return row_table_subtract(table, recipe->from, recipe->earlier, recipe->gone);
 }
 
 static bool
@@ -188,7 +189,8 @@ rows_subtract(PyObject *Py_UNUSED(module), PyObject *args)
 {
     PyObject *later_capsule;
     PyObject *earlier_capsule;
-    if (!PyArg_ParseTuple(args, "OO:rows_subtract", &later_capsule, &earlier_capsule)) {
+    unsigned gone;
+    if (!PyArg_ParseTuple(args, "OOI:rows_subtract", &later_capsule, &earlier_capsule, &gone)) {
         return NULL;
     }
     const struct rows *later = rows_in(later_capsule);
@@ -203,7 +205,8 @@ rows_subtract(PyObject *Py_UNUSED(module), PyObject *args)
     }
     /* Values of an earlier time may have been read later, when there were more nodes. */
     bool more = other->node_count > snapshot->node_count;
-    const struct recipe recipe = {make_difference, &later->table, .earlier = &earlier->table};
+    const struct recipe recipe = {
+        make_difference, &later->table, .earlier = &earlier->table, .gone = gone};
     return made_by(more ? earlier->snapshot : later->snapshot, &recipe);
 }
 
@@ -326,7 +329,7 @@ rows_items(PyObject *Py_UNUSED(module), PyObject *args)
     return snapshot_list_full(items);
 }
 
-/* A byte for each number of labels up to the largest; 1 if a row has it. */
+/* The numbers that rows have for labels, each once, in order. */
 PyObject *
 rows_labels(PyObject *Py_UNUSED(module), PyObject *capsule)
 {
@@ -334,17 +337,22 @@ rows_labels(PyObject *Py_UNUSED(module), PyObject *capsule)
     if (rows == NULL) {
         return NULL;
     }
-    const struct row_table *table = &rows->table;
-    size_t count = 0;
-    for (uint32_t i = 0; i < table->count; i++) {
-        count = table->rows[i].labels >= count ? (size_t)table->rows[i].labels + 1 : count;
+    uint32_t count;
+    uint32_t *labels;
+    Py_BEGIN_ALLOW_THREADS
+    labels = row_table_labels(&rows->table, &count);
+    Py_END_ALLOW_THREADS
+    if (labels == NULL) {
+        return PyErr_NoMemory();
     }
-    PyObject *used = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)count);
-    if (used != NULL) {
-        memset(PyBytes_AS_STRING(used), 0, count);
-        for (uint32_t i = 0; i < table->count; i++) {
-            PyBytes_AS_STRING(used)[table->rows[i].labels] = 1;
+    PyObject *list = PyList_New(0);
+    for (uint32_t i = 0; list != NULL && i < count; i++) {
+        PyObject *label = PyLong_FromUnsignedLong(labels[i]);
+        if (label == NULL || PyList_Append(list, label) < 0) {
+            Py_CLEAR(list);
         }
+        Py_XDECREF(label);
     }
-    return used;
+    free(labels);
+    return list;
 }

@@ -4,26 +4,41 @@
 #include "function_source.h"
 #include "guarded.h"
 #include "look_back.h"
+#include "stack_move.h"
 
 #include <string.h>
 
+/* A thread loses its number to one that has burned more than so many times as much: two busy ones do not take it
+   from each other in turns. */
+#define FAR_LESS 8u
+
+/* From one time at which room is made to the next, at least: it takes 10 to 30 ms. */
+#define ROOM_INTERVAL_NS INT64_C(1000000000)
+
 static struct fork_lock lock = FORK_LOCK_INITIALIZER;
+static _Atomic bool newcomers; /* threads were given numbers since stack_book_threads() was called */
 
 /* Counters of one stack of one thread; each only grows. */
 struct row {
     uint64_t ticks;
     uint64_t wall; /* ns */
     uint64_t hits; /* of the ticks: those at which the thread was running */
+    uint64_t seen; /* at which tick, last */
     uint32_t node;
     uint32_t thread;
     uint32_t saved; /* for look_back_save */
 };
 
+/* A number may be given to one thread after another. Its clock goes on then, as the look-back has it by number:
+   what the threads before have burned is `base`, and part of what STACK_THREAD_OTHERS has. */
 struct thread {
-    struct stack_thread facts;
-    uint32_t row;   /* where it is, plus one; 0 is nowhere */
-    int64_t since;  /* until when its time is booked */
-    uint64_t ticks; /* until which tick */
+    struct stack_thread facts; /* `cpu` is of all that have had the number */
+    uint64_t base;
+    uint64_t recent; /* ns burned of late */
+    uint64_t ended;  /* at which tick */
+    uint32_t row;    /* where it is, plus one; 0 is nowhere */
+    int64_t since;   /* until when its time is booked */
+    uint64_t ticks;  /* until which tick */
     uint32_t saved;
 };
 
@@ -48,6 +63,9 @@ static struct {
     uint32_t slots;  /* a power of two */
     struct thread threads[STACK_MAX_THREADS];
     uint32_t thread_count; /* numbers given out so far */
+    uint32_t next_label;
+    int64_t cooled;   /* when what threads have burned of late was halved */
+    int64_t room_due; /* when room is made next, at the earliest */
     struct stack_clocks clocks;
     uint32_t clocks_saved;
     int64_t started;
@@ -71,6 +89,16 @@ slot_of(uint32_t thread, uint32_t node)
     return slot;
 }
 
+/* Of rows with the same thread and stack the last one is found. */
+static void
+index_rows(void)
+{
+    memset(book.index, 0, book.slots * sizeof *book.index);
+    for (uint32_t i = 0; i < book.row_count; i++) {
+        book.index[slot_of(book.rows[i].thread, book.rows[i].node)] = i + 1;
+    }
+}
+
 /* Twice the rows, and the index at most half full. */
 static bool
 grow_rows(void)
@@ -89,9 +117,7 @@ grow_rows(void)
     book.row_capacity = capacity;
     book.index = index;
     book.slots = capacity * 2;
-    for (uint32_t i = 0; i < book.row_count; i++) {
-        index[slot_of(rows[i].thread, rows[i].node)] = i + 1;
-    }
+    index_rows();
     return true;
 }
 
@@ -129,6 +155,7 @@ release(void)
     free(book.rows);
     free(book.index);
     memset(&book, 0, sizeof book);
+    newcomers = false;
 }
 
 bool
@@ -143,7 +170,8 @@ stack_book_open(int max_frames, uint32_t look_back_seconds, int64_t now)
     code_table_init(&book.codes, STACK_MAX_CODES);
     book.max_frames = max_frames;
     book.thread_count = STACK_FIRST_THREAD;
-    book.started = book.now = book.before = now;
+    book.next_label = STACK_FIRST_LABEL;
+    book.started = book.now = book.before = book.cooled = now;
     /* What stands for others is there from the beginning, in this order, so that each node has the number of
        its marker: the tables may be full when it is needed. */
     for (enum stack_marker marker = MARKER_CUT; book.open && marker < MARKER_COUNT; marker++) {
@@ -151,7 +179,7 @@ stack_book_open(int max_frames, uint32_t look_back_seconds, int64_t now)
     }
     book.open = book.open && overflow_row() != NULL;
     for (uint32_t number = STACK_THREAD_YOUNG; number < STACK_FIRST_THREAD; number++) {
-        book.threads[number].facts = (struct stack_thread){.number = number};
+        book.threads[number].facts = (struct stack_thread){.label = number};
     }
     bool open = book.open;
     fork_lock_give(&lock);
@@ -320,6 +348,7 @@ book_time(struct thread *thread, int64_t moment, uint64_t ticks)
         struct row *row = &book.rows[thread->row - 1];
         if (moment > thread->since || ticks > thread->ticks) {
             save_row(row);
+            row->seen = book.stats.ticks;
             row->wall += moment > thread->since ? (uint64_t)(moment - thread->since) : 0;
             row->ticks += ticks > thread->ticks ? ticks - thread->ticks : 0;
         }
@@ -350,24 +379,250 @@ stack_book_tick(int64_t now, struct stack_clocks clocks)
     book.before = book.now;
     book.now = now;
     book.stats.ticks++;
+    if (now - book.cooled >= STACK_COOLING_NS) {
+        book.cooled = now;
+        for (uint32_t number = STACK_FIRST_THREAD; number < book.thread_count; number++) {
+            book.threads[number].recent /= 2;
+        }
+    }
     fork_lock_give(&lock);
 }
 
+/* The number of a thread that has ended long ago; of those that live, of the one that has burned least of late,
+   if that is far less than `burned`. STACK_THREAD_OTHERS if there is none. */
+static uint32_t
+find_number(uint64_t burned)
+{
+    uint32_t ended = STACK_THREAD_OTHERS;
+    uint32_t idle = STACK_THREAD_OTHERS;
+    for (uint32_t number = STACK_FIRST_THREAD; number < book.thread_count; number++) {
+        const struct thread *thread = &book.threads[number];
+        uint32_t *least = thread->facts.alive ? &idle : &ended;
+        uint64_t rank = thread->facts.alive ? thread->recent : thread->ended;
+        const struct thread *other = &book.threads[*least];
+        if (*least == STACK_THREAD_OTHERS || rank < (thread->facts.alive ? other->recent : other->ended)) {
+            *least = number;
+        }
+    }
+    if (ended != STACK_THREAD_OTHERS) {
+        return ended;
+    }
+    bool far_less = idle != STACK_THREAD_OTHERS && book.threads[idle].recent < burned / FAR_LESS;
+    return burned >= STACK_CLAIM_NS && far_less ? idle : STACK_THREAD_OTHERS;
+}
+
+/* Give what a number has booked to STACK_THREAD_OTHERS. A row whose stack these have already stays as it is
+   under their number, as the look-back may have its values; in a profile the two are added up. To go through
+   all rows takes up to a millisecond: threads that ended in the first half of the time since this one did are
+   done with it. */
+static void
+hand_over(uint32_t number)
+{
+    bool lives = book.threads[number].facts.alive;
+    uint64_t last = lives ? 0 : (book.threads[number].ended + book.stats.ticks) / 2;
+    bool over[STACK_MAX_THREADS] = {false};
+    for (uint32_t each = STACK_FIRST_THREAD; each < book.thread_count; each++) {
+        struct thread *thread = &book.threads[each];
+        if (each == number || (!thread->facts.alive && thread->ended <= last)) {
+            over[each] = true;
+            thread->facts.alive = false;
+            thread->facts.label = 0;
+            thread->base = thread->facts.cpu;
+            thread->row = 0;
+            thread->ended = 0;
+        }
+    }
+    for (uint32_t i = 0; i < book.row_count; i++) {
+        if (over[book.rows[i].thread]) {
+            book.rows[i].thread = STACK_THREAD_OTHERS;
+        }
+    }
+    index_rows();
+}
+
 uint32_t
-stack_book_thread(uint64_t ident, uint64_t native_id)
+stack_book_thread(uint64_t ident, uint64_t native_id, uint64_t burned)
 {
     fork_lock_take(&lock);
-    uint32_t number = STACK_THREAD_OTHERS;
-    if (book.thread_count < STACK_MAX_THREADS) {
-        number = book.thread_count++;
-        book.threads[number] = (struct thread){
-            .facts = {.ident = ident, .native_id = native_id, .number = number, .alive = true},
-            .since = book.before,
-            .ticks = book.stats.ticks,
+    uint32_t number = book.thread_count < STACK_MAX_THREADS ? book.thread_count++ : find_number(burned);
+    if (number != STACK_THREAD_OTHERS) {
+        struct thread *thread = &book.threads[number];
+        if (thread->facts.label != 0) {
+            book_time(thread, book.before, book.stats.ticks - 1);
+            hand_over(number);
+        }
+        thread->facts = (struct stack_thread){
+            .ident = ident,
+            .native_id = native_id,
+            .cpu = thread->facts.cpu,
+            .label = book.next_label++,
+            .alive = true,
         };
+        thread->since = book.before;
+        thread->ticks = book.stats.ticks - 1;
+        thread->recent = burned;
+        newcomers = true;
     }
     fork_lock_give(&lock);
     return number;
+}
+
+/* Making room. It is made without the lock: the sampling thread, which does it, is the only one that changes
+   rows, stacks and the look-back, as a copy for which times are booked waits for the end of its look. */
+
+struct aged {
+    uint64_t seen;
+    uint32_t row;
+};
+
+struct room {
+    struct stack_move move;
+    struct aged *order; /* of the old rows */
+    struct row *rows;
+    uint32_t row_count;
+    uint32_t *row_of;                      /* new rows by old */
+    uint64_t (*values)[LOOK_BACK_VALUES]; /* of the old rows */
+    struct number_index index;             /* of the new ones, by thread and node */
+    struct look_back history;
+    uint32_t folded;
+};
+
+static bool
+is_nearly_full(void)
+{
+    return book.stacks.count > STACK_MAX_NODES / 8 * 7 || book.row_count > STACK_MAX_ROWS / 8 * 7
+           || book.functions.count > STACK_MAX_CODES / 8 * 7
+           || book.functions.text_bytes > STACK_MAX_TEXT / 8 * 7
+           || book.codes.count > STACK_MAX_CODES / 8 * 7;
+}
+
+/* Whether the new tables are half full. */
+static bool
+is_half_full(const struct room *room)
+{
+    return room->move.stacks.count > STACK_MAX_NODES / 2 || room->row_count > STACK_MAX_ROWS / 2
+           || room->move.functions.count > STACK_MAX_CODES / 2
+           || room->move.functions.text_bytes > STACK_MAX_TEXT / 2;
+}
+
+/* What was seen last comes first. */
+static int
+compare_ages(const void *left, const void *right)
+{
+    uint64_t a = ((const struct aged *)left)->seen;
+    uint64_t b = ((const struct aged *)right)->seen;
+    return (a < b) - (a > b);
+}
+
+static void
+order_rows(struct room *room)
+{
+    for (uint32_t i = 0; i < book.row_count; i++) {
+        room->order[i] = (struct aged){book.rows[i].seen, i};
+    }
+    for (uint32_t number = STACK_FIRST_THREAD; number < book.thread_count; number++) {
+        if (book.threads[number].row != 0) { /* it is there still, however long ago it was looked at */
+            room->order[book.threads[number].row - 1].seen = UINT64_MAX;
+        }
+    }
+    qsort(room->order, book.row_count, sizeof *room->order, compare_ages);
+}
+
+/* The new row of a thread at a new node. */
+static bool
+find_new_row(struct room *room, uint32_t thread, uint32_t node, uint32_t *found)
+{
+    uint64_t key = (uint64_t)thread << 32 | node;
+    size_t cursor = 0;
+    *found = number_index_next(&room->index, key, &cursor);
+    if (*found != NUMBER_INDEX_NONE) {
+        return true;
+    }
+    *found = room->row_count;
+    room->rows[room->row_count++] = (struct row){.thread = thread, .node = node};
+    return number_index_put(&room->index, key, *found);
+}
+
+static bool
+move_rows(struct room *room)
+{
+    order_rows(room);
+    for (uint32_t i = 0; i < book.row_count; i++) {
+        uint32_t old = room->order[i].row;
+        const struct row *from = &book.rows[old];
+        uint32_t node = is_half_full(room) ? STACK_NONE : stack_move_node(&room->move, from->node);
+        if (node == STACK_NONE) {
+            room->folded += from->node != MARKER_OVERFLOW;
+            node = MARKER_OVERFLOW;
+        }
+        if (!find_new_row(room, from->thread, node, &room->row_of[old])) {
+            return false;
+        }
+        struct row *to = &room->rows[room->row_of[old]];
+        to->ticks += from->ticks;
+        to->wall += from->wall;
+        to->hits += from->hits;
+        to->seen = from->seen > to->seen ? from->seen : to->seen;
+        to->saved = from->saved > to->saved ? from->saved : to->saved;
+        const uint64_t values[LOOK_BACK_VALUES] = {from->ticks, from->wall, from->hits};
+        memcpy(room->values[old], values, sizeof values);
+    }
+    return look_back_renumber(&room->history, &book.history, room->row_of, book.row_count,
+                              room->row_count, (const uint64_t (*)[LOOK_BACK_VALUES])room->values);
+}
+
+static void
+adopt(struct room *room)
+{
+    stack_move_swap(&room->move, &book.stacks, &book.functions);
+    struct row *old_rows = book.rows;
+    book.rows = room->rows;
+    room->rows = old_rows;
+    book.row_count = room->row_count;
+    index_rows();
+    struct look_back old_history = book.history;
+    book.history = room->history;
+    room->history = old_history;
+    for (uint32_t number = STACK_FIRST_THREAD; number < book.thread_count; number++) {
+        struct thread *thread = &book.threads[number];
+        thread->row = thread->row == 0 ? 0 : room->row_of[thread->row - 1] + 1;
+    }
+    code_table_clear(&book.codes); /* functions have other numbers */
+    book.stats.folded += room->folded;
+    book.stats.run++;
+}
+
+void
+stack_book_make_room(stack_book_moved moved)
+{
+    fork_lock_take(&lock);
+    bool wanted = book.open && is_nearly_full() && book.now >= book.room_due;
+    fork_lock_give(&lock);
+    if (!wanted) {
+        return;
+    }
+    book.room_due = book.now + ROOM_INTERVAL_NS; /* also if there is no memory for it */
+    struct room room = {
+        .order = malloc(book.row_count * sizeof *room.order),
+        .rows = malloc(book.row_capacity * sizeof *room.rows), /* each is made of one or several */
+        .row_of = malloc(book.row_count * sizeof *room.row_of),
+        .values = malloc(book.row_count * sizeof *room.values),
+    };
+    bool made = room.order != NULL && room.rows != NULL && room.row_of != NULL && room.values != NULL
+                && stack_move_begin(&room.move, &book.stacks, &book.functions) && move_rows(&room);
+    if (made) {
+        fork_lock_take(&lock);
+        adopt(&room);
+        fork_lock_give(&lock);
+        moved(room.move.node_of);
+    }
+    stack_move_free(&room.move);
+    number_index_free(&room.index);
+    look_back_free(&room.history);
+    free(room.order);
+    free(room.rows);
+    free(room.row_of);
+    free(room.values);
 }
 
 void
@@ -378,6 +633,7 @@ stack_book_seen(uint32_t number, uint32_t node, bool running)
     book_time(thread, book.before, book.stats.ticks - 1);
     struct row *row = row_or_overflow(number, node);
     thread->row = (uint32_t)(row - book.rows) + 1;
+    row->seen = book.stats.ticks;
     if (running) {
         save_row(row);
         row->hits++;
@@ -386,13 +642,16 @@ stack_book_seen(uint32_t number, uint32_t node, bool running)
 }
 
 void
-stack_book_seen_once(uint32_t number, uint32_t node, bool running)
+stack_book_seen_once(uint32_t number, uint32_t node, bool running, bool again)
 {
     fork_lock_take(&lock);
     struct row *row = row_or_overflow(number, node);
     save_row(row);
-    row->ticks++;
-    row->wall += (uint64_t)(book.now - book.before);
+    row->seen = book.stats.ticks;
+    if (!again) {
+        row->ticks++;
+        row->wall += (uint64_t)(book.now - book.before);
+    }
     row->hits += running;
     fork_lock_give(&lock);
 }
@@ -405,6 +664,7 @@ stack_book_gone(uint32_t number)
     book_time(thread, book.before, book.stats.ticks - 1);
     thread->row = 0;
     thread->facts.alive = false;
+    thread->ended = book.stats.ticks;
     fork_lock_give(&lock);
 }
 
@@ -416,6 +676,7 @@ stack_book_burned(uint32_t number, uint64_t cpu)
     const uint64_t values[LOOK_BACK_VALUES] = {thread->facts.cpu};
     look_back_save(&book.history, THREAD_INDEX(number), &thread->saved, values);
     thread->facts.cpu += cpu;
+    thread->recent += cpu;
     fork_lock_give(&lock);
 }
 
@@ -444,7 +705,7 @@ copy(struct stack_snapshot *snapshot)
         snapshot->books.rows[i] = (struct snapshot_row){
             .values = {row->ticks, row->wall, row->hits},
             .node = row->node,
-            .thread = row->thread,
+            .thread = book.threads[row->thread].facts.label,
         };
     }
     snapshot->thread_count = 0;
@@ -454,12 +715,35 @@ copy(struct stack_snapshot *snapshot)
     return true;
 }
 
+/* Let each thread have what it has burned itself: what others have burned that had its number before goes to
+   those that stand for them. Numbers that nobody has are left out. */
+static void
+divide_clocks(struct stack_snapshot *snapshot)
+{
+    struct stack_thread *others = &snapshot->threads[STACK_THREAD_OTHERS - STACK_THREAD_YOUNG];
+    uint32_t count = STACK_FIRST_THREAD - STACK_THREAD_YOUNG;
+    for (uint32_t number = STACK_FIRST_THREAD; number < book.thread_count; number++) {
+        struct stack_thread thread = snapshot->threads[number - STACK_THREAD_YOUNG];
+        uint64_t base = book.threads[number].base;
+        uint64_t before = thread.cpu < base ? thread.cpu : base;
+        thread.cpu -= before;
+        others->cpu += before;
+        if (thread.label != 0) {
+            snapshot->threads[count++] = thread;
+        }
+    }
+    snapshot->thread_count = count;
+}
+
 bool
 stack_book_copy(struct stack_snapshot *snapshot, int64_t now, struct stack_clocks clocks)
 {
     fork_lock_take(&lock);
     book_time_of_all(now);
     bool copied = copy(snapshot);
+    if (copied) {
+        divide_clocks(snapshot);
+    }
     snapshot->taken = now;
     snapshot->clocks = clocks;
     fork_lock_give(&lock);
@@ -491,9 +775,32 @@ stack_book_copy_of(struct stack_snapshot *snapshot, int64_t moment)
     bool copied = book.history.length > 0 && copy(snapshot);
     if (copied) {
         snapshot->taken = look_back_rewind(&book.history, moment, restore, snapshot);
+        divide_clocks(snapshot);
     }
     fork_lock_give(&lock);
     return copied;
+}
+
+bool
+stack_book_newcomers(void)
+{
+    return newcomers;
+}
+
+uint32_t
+stack_book_threads(struct stack_thread *threads)
+{
+    uint32_t count = 0;
+    fork_lock_take(&lock);
+    newcomers = false;
+    for (uint32_t number = STACK_FIRST_THREAD; number < book.thread_count; number++) {
+        if (book.threads[number].facts.label != 0) {
+            threads[count] = book.threads[number].facts;
+            threads[count++].cpu = 0;
+        }
+    }
+    fork_lock_give(&lock);
+    return count;
 }
 
 bool

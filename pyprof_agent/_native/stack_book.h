@@ -16,14 +16,26 @@
 /* Threads that are told apart, by number. These stand for several. */
 #define STACK_MAX_THREADS 258u
 #define STACK_THREAD_YOUNG 1u  /* that have not been there for long, or never were */
-#define STACK_THREAD_OTHERS 2u /* that came when all numbers were given out */
+#define STACK_THREAD_OTHERS 2u /* that have no number, or no longer: another thread has it now */
 #define STACK_FIRST_THREAD 3u
+
+/* A thread without a number that has burned so much of late may have that of an idle one. */
+#define STACK_CLAIM_NS UINT64_C(50000000)
+/* After so long what a thread has burned counts half. */
+#define STACK_COOLING_NS INT64_C(10000000000)
+
+/* What profiles call a thread. No two of a book have the same, also if one has the number that another one had.
+   That of a thread which stands for several is its number. Two are for whoever makes profiles: the sampling
+   thread, and threads without Python. */
+#define STACK_LABEL_SAMPLER 3u
+#define STACK_LABEL_NATIVE 4u
+#define STACK_FIRST_LABEL 5u
 
 struct stack_thread {
     uint64_t ident; /* as threading has it */
     uint64_t native_id;
     uint64_t cpu; /* ns that it has burned */
-    uint32_t number;
+    uint32_t label;
     bool alive;
 };
 
@@ -47,6 +59,8 @@ struct stack_stats {
     uint64_t unreadable; /* stacks that were not read at any attempt */
     uint64_t retried;    /* attempts that failed */
     uint64_t overflowed; /* seen, but booked on MARKER_OVERFLOW */
+    uint64_t folded;     /* rows that have gone there, to make room */
+    uint64_t run;        /* another number once nodes and functions have others */
     uint64_t rows;
     uint64_t nodes;
     uint64_t bytes;
@@ -75,8 +89,16 @@ uint32_t stack_book_marker(enum stack_marker marker);
 /* All threads are looked at now. */
 void stack_book_tick(int64_t now, struct stack_clocks clocks);
 
-/* A number for a thread; STACK_THREAD_OTHERS if there is none left. */
-uint32_t stack_book_thread(uint64_t ident, uint64_t native_id);
+/* If the tables are nearly full: make room, for which stacks that were not seen for the longest time go to
+   MARKER_OVERFLOW. `moved` is called if nodes have other numbers then, with these by the old ones; 0: it is not
+   there any more. */
+typedef void (*stack_book_moved)(const uint32_t *node_of);
+void stack_book_make_room(stack_book_moved moved);
+
+/* A number for a thread that has burned so many nanoseconds of late: a new one, else that of a thread that has
+   ended, else that of an idle one, whose own it is no longer. What was booked for these goes to
+   STACK_THREAD_OTHERS, which is returned if there is none. */
+uint32_t stack_book_thread(uint64_t ident, uint64_t native_id, uint64_t burned);
 
 /* Since the last tick that thread is at this stack, and stays there until it is said otherwise. */
 void stack_book_seen(uint32_t thread, uint32_t node, bool running);
@@ -84,8 +106,9 @@ void stack_book_seen(uint32_t thread, uint32_t node, bool running);
 /* It is nowhere any more. */
 void stack_book_gone(uint32_t thread);
 
-/* For threads without a number of their own: they were at this stack for the last tick. */
-void stack_book_seen_once(uint32_t thread, uint32_t node, bool running);
+/* For threads without a number of their own: they were at this stack for the last tick. `again`: that was said
+   already, and only whether it was running is new. */
+void stack_book_seen_once(uint32_t thread, uint32_t node, bool running, bool again);
 
 /* It has burned so much more, in nanoseconds. */
 void stack_book_burned(uint32_t thread, uint64_t cpu);
@@ -101,6 +124,12 @@ bool stack_book_copy_of(struct stack_snapshot *snapshot, int64_t moment);
 
 /* A copy of everything as it is now. False without memory. */
 bool stack_book_copy(struct stack_snapshot *snapshot, int64_t now, struct stack_clocks clocks);
+
+/* The threads that there are, without what they have burned; how many. */
+uint32_t stack_book_threads(struct stack_thread *threads);
+
+/* Whether threads were given numbers since that was called last. Takes no lock, and needs no GIL. */
+bool stack_book_newcomers(void);
 
 /* Whether anything is kept for that. */
 bool stack_book_looks_back(void);

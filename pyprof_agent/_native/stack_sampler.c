@@ -59,6 +59,8 @@ struct sampled {
     clockid_t clock_id;
     uint64_t clock;  /* ns, as last read */
     uint64_t walked; /* what it was before its stack was read */
+    uint64_t asked;  /* what it was when a number was asked for, last */
+    uint64_t recent; /* ns burned of late */
     int64_t born;    /* when it was first seen */
     uint32_t number;
     uint32_t node; /* where it was last; STACK_NONE before the first look */
@@ -94,6 +96,7 @@ static struct {
     double cost;     /* ns of CPU of a look, smoothed */
     double period;   /* ns between looks, smoothed */
     int64_t looked;  /* when, last */
+    int64_t cooled;  /* when what threads have burned of late was halved */
 } sampler;
 /* As of the last look. Its lock may be taken with `lock` held. */
 static struct fork_lock cost_lock = FORK_LOCK_INITIALIZER;
@@ -165,6 +168,7 @@ burn(struct sampled *sampled, uint64_t now)
         uint64_t cpu = now - sampled->clock;
         sampler.burned += cpu;
         stack_book_burned(sampled->number, cpu);
+        sampled->recent += cpu;
         sampled->clock = now;
     }
 }
@@ -222,6 +226,7 @@ add_thread(struct address state, const PyThreadState *copy, int64_t now)
     if (sampled.native_id == 0 || !find_clock(&sampled, copy->next == NULL)) {
         return NULL; /* it is only beginning, or over */
     }
+    sampled.asked = sampled.clock;
     /* On 3.11 a thread that is only beginning has the number of the one that made it. */
     size_t cursor = 0;
     uint32_t position;
@@ -376,9 +381,9 @@ waits_for_our_cpu(uint64_t native_id)
     return rest != NULL && atoi(rest) == sched_getcpu();
 }
 
-/* Look at a thread whose clock says `clock`. */
+/* Look at a thread whose clock says `clock`; `again`: at the same tick. */
 static void
-look_at(struct sampled *sampled, uint64_t clock)
+look_at(struct sampled *sampled, uint64_t clock, bool again)
 {
     /* Not since its clock was read last: that was after its stack, from where it may have gone on. */
     bool moved = clock > sampled->walked;
@@ -405,14 +410,26 @@ look_at(struct sampled *sampled, uint64_t clock)
     }
     sampled->idle = !moved;
     if (sampled->number < STACK_FIRST_THREAD) {
-        stack_book_seen_once(sampled->number, sampled->node, running);
+        stack_book_seen_once(sampled->number, sampled->node, running, again);
     }
 }
 
+/* Ask for a number. */
 static void
 grow_up(struct sampled *sampled)
 {
-    sampled->number = stack_book_thread(sampled->ident, sampled->native_id);
+    sampled->asked = sampled->clock;
+    sampled->number = stack_book_thread(sampled->ident, sampled->native_id, sampled->recent);
+    for (uint32_t i = 0; i < sampler.count && sampled->number >= STACK_FIRST_THREAD; i++) {
+        struct sampled *other = &sampler.threads[i];
+        if (other != sampled && other->number == sampled->number) {
+            other->number = STACK_THREAD_OTHERS; /* it was idle, and has it no longer */
+            other->asked = other->clock;
+            if (other < sampled && other->node != STACK_NONE) { /* its turn is over for this tick */
+                stack_book_seen_once(STACK_THREAD_OTHERS, other->node, false, false);
+            }
+        }
+    }
     if (sampled->number >= STACK_FIRST_THREAD && sampled->node != STACK_NONE) {
         stack_book_seen(sampled->number, sampled->node, false);
     }
@@ -438,7 +455,7 @@ take_census(void)
             sampler.unsure = true;
         }
         else if (clock > sampled->walked) {
-            look_at(sampled, clock);
+            look_at(sampled, clock, true);
         }
     }
     struct stack_clocks clocks = common_clocks();
@@ -453,6 +470,31 @@ take_census(void)
     sampler.looks = 0;
 }
 
+/* Nodes have other numbers now. */
+static void
+renumber(const uint32_t *node_of)
+{
+    for (uint32_t i = 0; i < sampler.count; i++) {
+        struct sampled *sampled = &sampler.threads[i];
+        if (sampled->node != STACK_NONE) {
+            uint32_t node = node_of[sampled->node];
+            sampled->node = node == 0 ? STACK_NONE : node;
+            sampled->idle = sampled->idle && node != 0;
+        }
+    }
+}
+
+static void
+cool(int64_t now)
+{
+    if (now - sampler.cooled >= STACK_COOLING_NS) {
+        sampler.cooled = now;
+        for (uint32_t i = 0; i < sampler.count; i++) {
+            sampler.threads[i].recent /= 2;
+        }
+    }
+}
+
 static void
 look(void)
 {
@@ -462,21 +504,24 @@ look(void)
         || sampler.made != frames_threads_made(sampler.interpreter)) {
         survey(now);
     }
+    stack_book_make_room(renumber);
+    cool(now);
     struct stack_clocks clocks = common_clocks();
     stack_book_tick(now, clocks);
     for (uint32_t i = 0; i < sampler.count; i++) {
         struct sampled *sampled = &sampler.threads[i];
         uint64_t clock = sampled->clock;
-        if (sampled->number == STACK_THREAD_YOUNG && now - sampled->born >= YOUNG_NS) {
+        if ((sampled->number == STACK_THREAD_YOUNG && now - sampled->born >= YOUNG_NS)
+            || (sampled->number == STACK_THREAD_OTHERS && clock - sampled->asked >= STACK_CLAIM_NS)) {
             grow_up(sampled);
         }
         if (sampled->idle) {
             if (sampled->number < STACK_FIRST_THREAD) {
-                stack_book_seen_once(sampled->number, sampled->node, false);
+                stack_book_seen_once(sampled->number, sampled->node, false, false);
             }
         }
         else if (read_clock(sampled->clock_id, &clock)) {
-            look_at(sampled, clock);
+            look_at(sampled, clock, false);
         }
         else {
             sampler.unsure = true;

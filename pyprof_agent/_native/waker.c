@@ -1,6 +1,7 @@
 #include "waker.h"
 
 #include "collector_hold.h"
+#include "stack_book.h"
 
 #include <errno.h>
 #include <linux/futex.h>
@@ -15,8 +16,14 @@
 
 #define FOREVER_SECONDS 1e9 /* more than that is for ever: 31 years */
 
-/* 1: woken, and nobody has noticed yet. */
-typedef _Atomic uint32_t waker;
+/* How often a wait for newcomers looks whether there are some. That takes some 10 us; to run any Python after a
+   pause takes a millisecond, as none of it is in the CPU's caches any more. */
+#define NEWCOMERS_SECONDS 0.5
+
+typedef struct {
+    _Atomic uint32_t word; /* 1: woken, and nobody has noticed yet */
+    bool newcomers;
+} waker;
 
 static void
 destroy(PyObject *capsule)
@@ -25,16 +32,17 @@ destroy(PyObject *capsule)
 }
 
 PyObject *
-waker_new(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
+waker_new(PyObject *Py_UNUSED(module), PyObject *newcomers)
 {
-    waker *word = PyMem_Malloc(sizeof *word);
-    if (word == NULL) {
+    waker *made = PyMem_Malloc(sizeof *made);
+    if (made == NULL) {
         return PyErr_NoMemory();
     }
-    atomic_init(word, 0);
-    PyObject *capsule = PyCapsule_New(word, NAME, destroy);
+    atomic_init(&made->word, 0);
+    made->newcomers = newcomers == Py_True;
+    PyObject *capsule = PyCapsule_New(made, NAME, destroy);
     if (capsule == NULL) {
-        PyMem_Free(word);
+        PyMem_Free(made);
     }
     return capsule;
 }
@@ -84,15 +92,29 @@ moment_in(double seconds)
     return moment;
 }
 
+static bool
+is_before(struct timespec moment, struct timespec other)
+{
+    return moment.tv_sec < other.tv_sec
+           || (moment.tv_sec == other.tv_sec && moment.tv_nsec < other.tv_nsec);
+}
+
 /* until: of the monotonic clock; NULL: for ever. */
 static bool
-sleep_until_woken(waker *word, const struct timespec *until)
+sleep_until_woken(waker *waiting, const struct timespec *until)
 {
-    while (atomic_exchange(word, 0) == 0) {
-        long result = syscall(SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE, 0, until, NULL,
+    while (atomic_exchange(&waiting->word, 0) == 0) {
+        struct timespec next;
+        const struct timespec *end = until;
+        if (waiting->newcomers) {
+            next = moment_in(NEWCOMERS_SECONDS);
+            end = until == NULL || is_before(next, *until) ? &next : until;
+        }
+        long result = syscall(SYS_futex, &waiting->word, FUTEX_WAIT_BITSET_PRIVATE, 0, end, NULL,
                               FUTEX_BITSET_MATCH_ANY);
-        if (result != 0 && errno == ETIMEDOUT) {
-            return atomic_exchange(word, 0) != 0;
+        bool over = result != 0 && errno == ETIMEDOUT;
+        if (over && (end == until || stack_book_newcomers())) {
+            return atomic_exchange(&waiting->word, 0) != 0;
         }
     }
     return true;
@@ -106,13 +128,13 @@ waker_wait(PyObject *Py_UNUSED(module), PyObject *args)
     if (!PyArg_ParseTuple(args, "Od:waker_wait", &capsule, &seconds)) {
         return NULL;
     }
-    waker *word = PyCapsule_GetPointer(capsule, NAME);
-    if (word == NULL) {
+    waker *waiting = PyCapsule_GetPointer(capsule, NAME);
+    if (waiting == NULL) {
         return NULL;
     }
     struct timespec until = moment_in(seconds < 0 ? 0 : seconds);
     struct wait wait = begin_wait();
-    bool woken = sleep_until_woken(word, seconds < 0 ? NULL : &until);
+    bool woken = sleep_until_woken(waiting, seconds < 0 ? NULL : &until);
     end_wait(wait);
     return PyBool_FromLong(woken);
 }
@@ -120,12 +142,12 @@ waker_wait(PyObject *Py_UNUSED(module), PyObject *args)
 PyObject *
 waker_wake(PyObject *Py_UNUSED(module), PyObject *capsule)
 {
-    waker *word = PyCapsule_GetPointer(capsule, NAME);
-    if (word == NULL) {
+    waker *waiting = PyCapsule_GetPointer(capsule, NAME);
+    if (waiting == NULL) {
         return NULL;
     }
-    atomic_store(word, 1);
-    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+    atomic_store(&waiting->word, 1);
+    syscall(SYS_futex, &waiting->word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
     Py_RETURN_NONE;
 }
 

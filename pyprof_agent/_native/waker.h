@@ -14,12 +14,13 @@
 void waker_sleep(double seconds);
 
 /* Functions of the module:
-   waker() returns a waker;
+   waker(newcomers) returns a waker; with newcomers a wait for it also ends when names of threads should be looked up
+   (see stack_book_newcomers()), within half a second;
    waker_wait(waker, seconds) waits for waker_wake(waker), and returns whether it was called since the last
    wait ended;
    pause(seconds) and wait_readable(descriptor, seconds) return early if a signal comes.
    Less than zero seconds are no limit. */
-PyObject *waker_new(PyObject *module, PyObject *unused);
+PyObject *waker_new(PyObject *module, PyObject *newcomers);
 PyObject *waker_wait(PyObject *module, PyObject *args);
 PyObject *waker_wake(PyObject *module, PyObject *waker);
 PyObject *waker_pause(PyObject *module, PyObject *seconds);

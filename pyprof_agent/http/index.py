@@ -62,6 +62,7 @@ _LOSSES = {
     },
     "stacks": {
         "overflowed": "new stacks that came when the table was full",
+        "folded": "stacks that gave up their row to others",
         "failures": "looks that failed",
         "unreadable": "stacks that changed at each attempt to read them",
     },

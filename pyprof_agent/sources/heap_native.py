@@ -137,6 +137,7 @@ class NativeHeap(SharingEngine):
             table,
             (_sampler, epoch),
             {0: ()},
+            core.NO_LABELS,
             lambda values: values,
         )
         like = Profile(

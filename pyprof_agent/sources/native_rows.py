@@ -98,6 +98,8 @@ class NativeRows:
     names: of their functions
     tables: the sampler and its epoch: rows of the same can be subtracted
     labels: by the number that rows have for them
+    gone: number of the labels that take over the rows of labels missing in a later snapshot;
+        NO_LABELS: none does
     shown: the values of a sample, of those of a row
     of_states: numbers of labels are twice these, and one more where the thread waited
     """
@@ -107,6 +109,7 @@ class NativeRows:
     names: _core.Names
     tables: tuple[object, int]
     labels: Mapping[int, _Labels]
+    gone: int
     shown: Callable[[tuple[int, ...]], tuple[int, ...]]
     of_states: bool = False
 
@@ -151,9 +154,9 @@ class NativeRows:
 
     def encode(self, profile: Profile) -> bytes:
         """See `profile.Rows`."""
-        used = core.rows_labels(self.rows)
-        of_number = {number: self._labels(number) for number, byte in enumerate(used) if byte}
-        sets = sorted(set(of_number.values()), key=repr)
+        numbers = core.rows_labels(self.rows)
+        labels = list(map(self._labels, numbers))
+        sets = sorted(set(labels), key=repr)
         place = {labels: index for index, labels in enumerate(sets)}
         types = [value_type.type for value_type in profile.sample_types]
         default = profile.default_sample_type
@@ -162,7 +165,8 @@ class NativeRows:
             self.names,
             _MARKER_NAMES,
             list(map(_written, sets)),
-            [place[of_number[number]] if byte else 0 for number, byte in enumerate(used)],
+            numbers,
+            [place[each] for each in labels],
             profile.sample_types,
             types.index(default) if default else len(types),
             profile.period_type,
@@ -181,9 +185,13 @@ class NativeRows:
         larger = max(self, earlier, key=lambda each: each.nodes)
         return replace(
             larger,
-            rows=core.rows_subtract(self.rows, earlier.rows),
+            rows=core.rows_subtract(self.rows, earlier.rows, self.gone),
             labels={**earlier.labels, **self.labels},
         )
+
+    def numbered(self) -> NativeRows:
+        """The same rows with numbers for labels: names of threads may change, and come again."""
+        return replace(self, labels={number: (Label("", number),) for number in self.labels})
 
     def only(self, columns: Sequence[int]) -> Rows:
         """See `profile.Rows`."""

@@ -9,9 +9,22 @@ the stacks that were seen to run in that very window.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+from operator import sub
 
-from pyprof_agent.profile import Frame, Label, Profile, Sample, ValueType, of_rows, unmade
+from pyprof_agent.batches import gently
+from pyprof_agent.profile import (
+    Frame,
+    Label,
+    Profile,
+    Sample,
+    ValueType,
+    merge,
+    of_rows,
+    subtract,
+    unmade,
+)
 
 COUNTERS = (
     ValueType("ticks", "count"),
@@ -35,8 +48,10 @@ OVERFLOW = Frame("<too many stacks>", "", 0, 0)
 
 _Labels = tuple[Label, ...]
 _Stack = tuple[Frame, ...]
+_Values = tuple[float, ...]
 
-_CPU_COLUMN = 4
+_ASLEEP_COLUMN, _CPU_COLUMN = 3, 4
+_NOTHING = (0.0,) * len(COUNTERS)
 _CPU = ValueType("cpu", "nanoseconds")
 _WALL = ValueType("wall", "nanoseconds")
 _SAMPLES = ValueType("samples", "count")
@@ -114,11 +129,62 @@ def wall_profile(counters: Profile) -> Profile:
         if hits + asleep <= 0:
             samples.append(Sample(stack, (ticks, wall), labels))
             continue
-        share = max(hits, 0) / (hits + asleep)
+        share = min(max(hits, 0) / (hits + asleep), 1)
         for state, part in ((RUNNING, share), (WAITING, 1 - share)):
             if part > 0:
                 samples.append(Sample(stack, (ticks * part, wall * part), (*labels, state)))
     return _of_kind(counters, WALL_TYPES, samples)
+
+
+def full_table_comments(overflowed: int, folded: int) -> list[str]:
+    """What a profile says of stacks that found no room, and of those that made room for others."""
+    comments = [
+        (overflowed, "new stacks came after the table was full"),
+        (folded, f"stacks not seen for the longest have lost their rows to {OVERFLOW.function}"),
+    ]
+    return [f"{count} {what}" for count, what in comments if count]
+
+
+def folded_window(
+    later: Profile, earlier: Profile, others: _Labels, given_again: Collection[_Labels] = ()
+) -> Profile:
+    """What changed between two snapshots, between which rows were moved to others.
+
+    Counters only grow, so a row with less than before was moved: with its stack to the threads
+    without labels of their own if its thread lost its labels, else to the thread's row of
+    stacks that made room.
+
+    others: the labels of threads without their own
+    given_again: labels that were taken away between the snapshots and are there in the later one
+    """
+    later, earlier = merge([later]), merge([earlier])
+    left = {(stack, labels): values for stack, values, labels in gently(later.samples)}
+    known = {labels for _, labels in left} - set(given_again)
+    counted: list[Sample] = []  # what is in the earlier one, where it is in the later one
+    handed_over = []
+    for stack, values, labels in gently(earlier.samples):
+        if stack == (NATIVE_THREADS,):  # what is left of the process's time may become less
+            counted.append(Sample(stack, values, labels))
+        elif labels not in known:
+            handed_over.append((stack, values))
+        elif _has_grown(left.get((stack, labels), _NOTHING), values):
+            left[stack, labels] = tuple(map(sub, left[stack, labels], values))
+            counted.append(Sample(stack, values, labels))
+        else:  # it had to go, and may have come again
+            counted.append(Sample((OVERFLOW,), values, labels))
+    for stack, values in gently(handed_over):
+        there = left.get((stack, others), _NOTHING)
+        stayed = tuple(map(min, values, there))
+        left[stack, others] = tuple(map(sub, there, stayed))
+        moved = tuple(map(sub, values, stayed))
+        counted += (Sample(stack, stayed, others), Sample((OVERFLOW,), moved, others))
+    return subtract(later, replace(earlier, samples=tuple(counted)))
+
+
+def _has_grown(later: _Values, earlier: _Values) -> bool:
+    """Whether counters are no less than before; `asleep` of a native engine is a difference."""
+    columns = (column for column in range(len(COUNTERS)) if column != _ASLEEP_COLUMN)
+    return all(later[column] >= earlier[column] for column in columns)
 
 
 def _of_kind(

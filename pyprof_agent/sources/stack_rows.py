@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from types import CodeType, FrameType
 
@@ -19,12 +19,8 @@ MAX_ROWS = 20_000
 MAX_SEEN = 4_000
 """Positions remembered, to name a stack once while it is busy; only a cache."""
 
-ROW_RETENTION_NS = 3_600 * 10**9
-"""A row unchanged for an hour makes room for a new one when the table is full. It is then
-missing from the end of a window longer than that, and from no shorter one."""
-
-EVICTION_INTERVAL_NS = 60 * 10**9
-"""A full table is searched for such rows at most once a minute."""
+FOLDING_INTERVAL_NS = 10 * 10**9
+"""A full table makes room at most so often: it takes some 10 ms."""
 
 ROW_BYTES = 64 + 72 + 5 * 32
 """Of a row besides its stack: its key, and its counters."""
@@ -59,9 +55,11 @@ class StackRows:
         # packed, as they would be most of what the cache takes, are those of code that lives.
         self._seen: dict[tuple[_Labels, bytes], Row] = {}
         self._codes: CodeNotes[bool] = CodeNotes(MAX_SEEN * max_frames)
-        self._evicted_at = 0
+        self._folded_at = 0
+        self.moved_at = 0
+        """When rows were last moved to others, by the clock of `row`."""
         self._bytes = self._bytes_seen = 0
-        self.overflows = 0
+        self.overflows = self.folded = 0
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -73,7 +71,8 @@ class StackRows:
         return self._bytes + self._bytes_seen + tables + self._codes.own_bytes
 
     def __iter__(self) -> Iterator[tuple[_Labels, _Stack, Row]]:
-        return ((labels, stack, row) for (labels, stack), row in self._rows.items())
+        rows = list(self._rows.items())  # a signal handler may change them in the middle
+        return ((labels, stack, row) for (labels, stack), row in rows)
 
     def row(self, labels: _Labels, frame: FrameType | None, now: int, held: list[FrameType]) -> Row:
         """The row of a thread that is at `frame` at the moment `now` (monotonic ns).
@@ -82,8 +81,9 @@ class StackRows:
         """
         # Here and not at a new stack alone: one that found no room is remembered with its
         # overflow row, and would stay there however much room there is.
-        if len(self._rows) >= MAX_ROWS:
-            self._evict(now)
+        if len(self._rows) >= MAX_ROWS and now - self._folded_at >= FOLDING_INTERVAL_NS:
+            self._folded_at = now
+            self._fold(now)
         codes: list[CodeType] = []
         instructions: list[int] = []
         while frame is not None and len(codes) < self._max_frames:
@@ -120,20 +120,44 @@ class StackRows:
         if row is None:
             if len(self._rows) >= MAX_ROWS:
                 self.overflows += 1
-                return self._rows.setdefault((labels, (OVERFLOW,)), Row())
-            row = self._rows[labels, stack] = Row()
-            self._bytes += _bytes_of(stack)
+                return self._add((labels, (OVERFLOW,)), Row())
+            row = self._add((labels, stack), Row())
         return row
 
-    def _evict(self, now: int) -> None:
-        if now - self._evicted_at < EVICTION_INTERVAL_NS:
-            return
-        self._evicted_at = now
-        self._rows = {
-            key: row for key, row in self._rows.items() if now - row.changed_at < ROW_RETENTION_NS
-        }
-        self._bytes = sum(_bytes_of(stack) for _, stack in self._rows)
+    def hand_over(self, lost: Collection[_Labels], others: _Labels, now: int) -> None:
+        """Add the rows with labels that threads have lost to those of other labels.
+
+        now: monotonic ns
+        """
+        self.moved_at = max(self.moved_at, now)
+        for key in [key for key in self._rows if key[0] in lost]:
+            self._bytes -= _bytes_of(key[1])
+            self._add((others, key[1]), self._rows.pop(key))
         self._forget_seen()
+
+    def _fold(self, now: int) -> None:
+        """Half of the rows, those that changed last, stay; the others go to `<too many stacks>`."""
+        self.moved_at = max(self.moved_at, now)
+        rows = sorted(self._rows.items(), key=lambda item: item[1].changed_at, reverse=True)
+        self._rows = dict(rows[: MAX_ROWS // 2])
+        self._bytes = sum(_bytes_of(stack) for _, stack in self._rows)
+        for (labels, stack), row in rows[MAX_ROWS // 2 :]:
+            self._add((labels, (OVERFLOW,)), row)
+            self.folded += stack != (OVERFLOW,)
+        self._forget_seen()
+
+    def _add(self, key: tuple[_Labels, _Stack], row: Row) -> Row:
+        """Make this the row of that key, or add it to the one that it has; which one it is."""
+        to = self._rows.setdefault(key, row)
+        if to is row:
+            self._bytes += _bytes_of(key[1])
+        else:
+            to.ticks += row.ticks
+            to.wall += row.wall
+            to.hits += row.hits
+            to.asleep += row.asleep
+            to.changed_at = max(to.changed_at, row.changed_at)
+        return to
 
 
 def _bytes_of(stack: _Stack) -> int:

@@ -6,7 +6,8 @@ There is one in the process. Agents that want the same of it share it.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from pyprof_agent._native import reads_stacks_right
@@ -14,12 +15,13 @@ from pyprof_agent._native import unusable as extension_unusable
 from pyprof_agent.errors import CaptureError, NotRunningError
 from pyprof_agent.hidden_thread import wait_for_the_kernel
 from pyprof_agent.pauses import green_threads
-from pyprof_agent.profile import Label, Profile, ValueType, of_rows
+from pyprof_agent.profile import Label, Profile, ValueType, merge, of_rows, subtract, unmade
 from pyprof_agent.sources.naming import FrameNames
-from pyprof_agent.sources.native_rows import NativeNames, NativeRows
+from pyprof_agent.sources.native_rows import NativeNames, NativeRows, comparable
 from pyprof_agent.sources.native_sampler import SharedSampler, SharingEngine
-from pyprof_agent.sources.stack_counters import COUNTERS, NATIVE_THREADS
+from pyprof_agent.sources.stack_counters import COUNTERS, folded_window, full_table_comments
 from pyprof_agent.sources.thread_clock import NO_FACTS, ThreadFacts, thread_facts
+from pyprof_agent.sources.thread_labels import NATIVE_LABELS, OTHER_LABELS
 
 if not extension_unusable():
     from pyprof_agent._native import core
@@ -36,17 +38,12 @@ SEVERAL_CHUNKS = 300
 _Labels = tuple[Label, ...]
 
 _SAMPLER_LABELS = (Label("thread", "pyprof-stacks"),)
-_NATIVE_LABELS = (Label("thread", NATIVE_THREADS.function),)
 _YOUNG_LABELS = (Label("thread", "<new threads>"),)
-_OTHER_LABELS = (Label("thread", "<other threads>"),)
 _ENDED = "<ended threads>"
-
-_SAMPLER_NUMBER, _NATIVE_NUMBER = 1000, 1001
-"""Numbers of labels that no thread has: those of threads are less than 300."""
 
 
 class _Thread(NamedTuple):
-    """A thread of a snapshot: its number in the sampler, and CPU time in nanoseconds."""
+    """A thread of a snapshot: the number of its labels, and CPU time in nanoseconds."""
 
     number: int
     ident: int
@@ -69,7 +66,8 @@ class _Taken(NamedTuple):
 
 
 _sampler = SharedSampler("stack")
-_labels: dict[int, _Labels] = {}  # of threads by their numbers; with the sampler's lock held
+# Of threads, by the sampler's numbers for these; with the sampler's lock held.
+_labels: dict[int, _Labels] = {}
 
 
 def unusable() -> str:
@@ -146,6 +144,7 @@ class NativeStacks(SharingEngine):
         `unreadable`: counted as `<unreadable stack>`: they changed at each attempt to read them
         `retried`: attempts that failed
         `overflowed`: counted, but on `<too many stacks>`, as a table was full
+        `folded`: rows of stacks not seen for long that went there, to make room for others
         `stacks`, `frames`: what its tables have
         `own_bytes`: their memory, and that of the names of functions
         """
@@ -159,8 +158,22 @@ class NativeStacks(SharingEngine):
             "unreadable": stats["unreadable"],
             "retried": stats["retried"],
             "overflowed": stats["overflowed"],
+            "folded": stats["folded"],
             "own_bytes": stats["own_bytes"] + self._names.own_bytes,
         }
+
+    def newcomers(self) -> bool:
+        """Whether there are threads whose names were not looked up."""
+        return core.stack_newcomers()
+
+    def look_up_names(self) -> None:
+        """Look up the names of threads that came since the last time: soon they may have ended."""
+        with _sampler.lock:
+            known, threads = _labels, [_Thread(*each) for each in core.stack_threads()]
+            facts = thread_facts()
+            for each in threads:
+                _labels_of(each, facts, known)
+            _forget_ended(known, {each.number for each in threads})
 
     def before_fork(self) -> None:
         """Take the sampling thread away: from 3.12 on, fork warns of any other thread."""
@@ -182,7 +195,7 @@ class NativeStacks(SharingEngine):
         settings = _sampler.settings
         core.stack_stop()  # one that a signal handler in the middle of a start has left
         global _labels
-        _labels = {core.THREAD_YOUNG: _YOUNG_LABELS, core.THREAD_OTHERS: _OTHER_LABELS}
+        _labels = {core.THREAD_YOUNG: _YOUNG_LABELS, core.THREAD_OTHERS: OTHER_LABELS}
         core.stack_start(
             settings["stack_hz"],
             settings["stack_max_cpu"],
@@ -200,8 +213,8 @@ class NativeStacks(SharingEngine):
             if not self._running:
                 raise NotRunningError("the native stack engine is not running")
             epoch, known = -1, _labels
-            while epoch != _sampler.epoch:  # a signal handler may start the engine anew
-                epoch, known = _sampler.epoch, _labels
+            while epoch != _epoch():  # a signal handler may start the engine anew
+                epoch, known = _epoch(), _labels
                 try:
                     snapshot, functions, nodes, threads, *times = core.stack_snapshot(moment)
                 except LookupError as error:
@@ -210,14 +223,15 @@ class NativeStacks(SharingEngine):
             taken = _Taken(snapshot, functions, nodes, all_threads, *times)
             facts = thread_facts()
             labels = {each.number: _labels_of(each, facts, known) for each in taken.threads}
-            labels[_SAMPLER_NUMBER], labels[_NATIVE_NUMBER] = _SAMPLER_LABELS, _NATIVE_LABELS
+            _forget_ended(known, labels)
+            labels[core.LABEL_SAMPLER], labels[core.LABEL_NATIVE] = _SAMPLER_LABELS, NATIVE_LABELS
             table = self._names.table(epoch, snapshot, functions)
             comments = self._comments()
         clocks = [(core.MARKER_UNSAMPLED, each.number, each.cpu) for each in taken.threads]
         native = taken.process_cpu - taken.sampler_cpu - sum(cpu for _, _, cpu in clocks)
         clocks += [
-            (core.MARKER_SAMPLER, _SAMPLER_NUMBER, taken.sampler_cpu),
-            (core.MARKER_NATIVE, _NATIVE_NUMBER, max(native, 0)),
+            (core.MARKER_SAMPLER, core.LABEL_SAMPLER, taken.sampler_cpu),
+            (core.MARKER_NATIVE, core.LABEL_NATIVE, max(native, 0)),
         ]
         rows = NativeRows(
             core.rows_with(core.rows_of(snapshot), clocks),
@@ -225,6 +239,7 @@ class NativeStacks(SharingEngine):
             table,
             (_sampler, epoch),
             labels,
+            core.THREAD_OTHERS,
             _counters,
         )
         like = Profile(
@@ -237,6 +252,24 @@ class NativeStacks(SharingEngine):
             comments=comments,
         )
         return of_rows(rows, like)
+
+    def window(self, later: Profile, earlier: Profile) -> Profile:
+        """What changed between two snapshots."""
+        if comparable(later, earlier):
+            return subtract(later, earlier)
+        rows, earlier_rows = unmade(later), unmade(earlier)
+        if not isinstance(rows, NativeRows) or not isinstance(earlier_rows, NativeRows):
+            return folded_window(later, earlier, OTHER_LABELS)
+        difference = folded_window(
+            of_rows(rows.numbered(), later),
+            of_rows(earlier_rows.numbered(), earlier),
+            (Label("", core.THREAD_OTHERS),),
+        )
+        names = {**earlier_rows.labels, **rows.labels}
+        samples = [
+            each._replace(labels=names[int(each.labels[0].value)]) for each in difference.samples
+        ]
+        return merge([replace(difference, samples=tuple(samples))])
 
     def _comments(self) -> tuple[str, ...]:
         stats = core.stack_stats()
@@ -255,9 +288,13 @@ class NativeStacks(SharingEngine):
             comments.append(f"{USUAL_READER} is refused here: stacks are read by {reader}")
         if stats["unreadable"]:
             comments.append(f"{stats['unreadable']} stacks changed at each attempt to read them")
-        if stats["overflowed"]:
-            comments.append(f"{stats['overflowed']} stacks came after a table was full")
+        comments += full_table_comments(stats["overflowed"], stats["folded"])
         return tuple(comments)
+
+
+def _epoch() -> int:
+    """Another number once stacks and functions have others."""
+    return _sampler.epoch << 32 | core.stack_stats()["run"]
 
 
 def _counters(values: tuple[int, ...]) -> tuple[int, ...]:
@@ -265,16 +302,31 @@ def _counters(values: tuple[int, ...]) -> tuple[int, ...]:
     return (ticks, wall, hits, ticks - hits, cpu)
 
 
+def _forget_ended(known: dict[int, _Labels], numbers: Collection[int]) -> None:
+    """Keep the labels with these numbers, and with larger ones: their threads have come since.
+
+    A signal handler in the middle of this may have taken some away.
+    """
+    newest = max(numbers, default=0)
+    for number in list(known):
+        if core.THREAD_OTHERS < number < newest and number not in numbers:
+            known.pop(number, None)
+
+
 def _labels_of(
     each: _Thread, facts: Mapping[int, ThreadFacts], known: dict[int, _Labels]
 ) -> _Labels:
-    """The labels of a thread, for ever; with the sampler's lock held."""
-    if each.number in known:
-        return known[each.number]
+    """The labels of a thread, with its name as it was last looked up; with the lock held."""
+    labels = known.get(each.number)
     thread = facts.get(each.ident)
-    if not each.alive or (thread is not None and thread.native_id != each.native_id):
-        # With its number: its CPU time is known, and divided among its own stacks only.
-        return (Label("thread", _ENDED), Label("thread_id", each.native_id))
-    name = NO_FACTS.name if thread is None else thread.name
-    labels = (Label("thread", name), Label("thread_id", each.native_id))
-    return known.setdefault(each.number, labels)
+    if thread is not None and each.alive and thread.native_id == each.native_id:
+        if labels is None or labels[0].value != thread.name:
+            labels = (Label("thread", thread.name), Label("thread_id", each.native_id))
+            known[each.number] = labels
+        return labels
+    if labels is not None:
+        return labels
+    # With its number: its CPU time is known, and divided among its own stacks only.
+    is_known = not each.alive or thread is not None
+    name = _ENDED if is_known else NO_FACTS.name
+    return (Label("thread", name), Label("thread_id", each.native_id))

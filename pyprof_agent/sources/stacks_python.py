@@ -11,7 +11,7 @@ import random
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
+from collections.abc import Collection
 from functools import cache, partial
 
 from pyprof_agent import borrowed, forks
@@ -19,21 +19,28 @@ from pyprof_agent.errors import NotRunningError
 from pyprof_agent.hidden_thread import HIDDEN, HiddenThread, apart
 from pyprof_agent.own_process import SAMPLER_THREAD, has_ended_but_for_us
 from pyprof_agent.pauses import Waker, green_threads, pause
-from pyprof_agent.profile import Label, Profile, Sample, ValueType
+from pyprof_agent.profile import Label, Profile, Sample, ValueType, subtract
 from pyprof_agent.sources.naming import FrameNames
 from pyprof_agent.sources.stack_counters import (
     COUNTERS,
     NATIVE_THREADS,
     SAMPLER,
     UNSAMPLED,
+    folded_window,
+    full_table_comments,
 )
 from pyprof_agent.sources.stack_rows import Row, StackRows
 from pyprof_agent.sources.thread_clock import NO_FACTS, thread_cpu_ns, thread_facts
+from pyprof_agent.sources.thread_labels import (
+    CLAIM_NS,
+    NATIVE_LABELS,
+    OTHER_LABELS,
+    SAMPLER_LABELS,
+    SampledThread,
+    ThreadLabels,
+)
 
 DEFAULT_HZ = 20.0
-
-MAX_LABELLED_THREADS = 256
-"""Threads that get labels of their own: readers make a series of every label value."""
 
 PROBE_SECONDS = 0.001
 """How long a thread is watched after its stack is taken. If it burns no CPU it was asleep
@@ -48,28 +55,13 @@ MAX_CPU_SHARE = 0.01
 HALT_SECONDS = 1.0
 """How long a stop, and a fork, wait for the sampling thread to end."""
 
-_OTHER_LABELS = (Label("thread", "<other threads>"),)
-_NATIVE_LABELS: tuple[Label, ...] = (Label("thread", NATIVE_THREADS.function),)
-_SAMPLER_LABELS: tuple[Label, ...] = (Label("thread", SAMPLER_THREAD),)
-_CLOCK_FRAMES = {_NATIVE_LABELS: NATIVE_THREADS, _SAMPLER_LABELS: SAMPLER}
+_CLOCK_FRAMES = {NATIVE_LABELS: NATIVE_THREADS, SAMPLER_LABELS: SAMPLER}
 
 _FAILED = "stack sampling failed; further failures are only counted"
 
 _LOG = logging.getLogger("pyprof_agent")
 
 _Labels = tuple[Label, ...]
-
-
-@dataclass(slots=True)
-class _Thread:
-    """What is known of a thread from one tick to the next."""
-
-    native_id: int | None
-    name: str
-    labels: _Labels
-    clock: int = 0
-    walked_at: int | None = None
-    row: Row = field(default_factory=Row)
 
 
 class PythonStacks:
@@ -84,7 +76,7 @@ class PythonStacks:
 
     name = "python"
     exact_hits = False
-    past = None
+    past = newcomers = None
 
     def __init__(self, names: FrameNames, *, max_frames: int, hz: float = DEFAULT_HZ) -> None:
         self._names = names
@@ -103,8 +95,8 @@ class PythonStacks:
     def _reset(self) -> None:
         self.generation += 1
         self._rows = StackRows(self._names, self._max_frames)
-        self._threads: dict[int, _Thread] = {}
-        self._labelled: set[_Labels] = set()
+        self._threads: dict[int, SampledThread] = {}
+        self._labels = ThreadLabels(time.monotonic_ns())
         self._cpu: dict[_Labels, int] = {}
         self._ticks = self._failures = 0
         # When to look next, and what a look costs (seconds). They outlive the thread: a program
@@ -153,7 +145,7 @@ class PythonStacks:
                 for labels, stack, row in self._rows
             ]
             native_cpu = max(process_cpu - sum(self._cpu.values()), 0)
-            clocks: dict[_Labels, int] = {**self._cpu, _NATIVE_LABELS: native_cpu}
+            clocks: dict[_Labels, int] = {**self._cpu, NATIVE_LABELS: native_cpu}
             for labels, cpu in clocks.items():
                 frame = _CLOCK_FRAMES.get(labels, UNSAMPLED)
                 samples.append(Sample((frame,), (0, 0, 0, 0, cpu), labels))
@@ -168,14 +160,26 @@ class PythonStacks:
             comments=comments,
         )
 
+    def look_up_names(self) -> None:
+        """Nothing: each look does so."""
+
+    def window(self, later: Profile, earlier: Profile) -> Profile:
+        """What changed between two snapshots."""
+        began = self._started_at + earlier.duration_nanos
+        if self._rows.moved_at <= began:
+            return subtract(later, earlier)
+        given = self._labels.given_between(began, self._started_at + later.duration_nanos)
+        return folded_window(later, earlier, OTHER_LABELS, given)
+
     def stats(self) -> dict[str, float]:
         """Ticks so far, CPU seconds they cost, stacks known, what was lost, and bytes of memory."""
         return {
             "hz": self._hz,
             "ticks": self._ticks,
-            "cpu_seconds": self._cpu.get(_SAMPLER_LABELS, 0) / 1e9,
+            "cpu_seconds": self._cpu.get(SAMPLER_LABELS, 0) / 1e9,
             "stacks": len(self._rows),
             "overflowed": self._rows.overflows,
+            "folded": self._rows.folded,
             "failures": self._failures,
             "own_bytes": self._rows.own_bytes,
         }
@@ -251,6 +255,7 @@ class PythonStacks:
             elapsed = now - self._ticked_at
             self._ticked_at = now
             self._ticks += 1
+            self._labels.cool(list(self._threads.values()), now)
             # Stacks after the clocks: who goes on in between is looked at again the next time.
             clocks = self._survey()
             with borrowed.frames() as (frames, held):
@@ -277,6 +282,9 @@ class PythonStacks:
         facts = thread_facts()
         with borrowed.frames() as (frames, _):
             idents = set(frames)
+        for ident in self._threads.keys() - idents:  # first: others may have their labels now
+            self._threads.pop(ident, None)
+        self._labels.survey(list(self._threads.values()))
         for ident in idents:
             name, native_id = facts.get(ident, NO_FACTS)
             thread = self._threads.get(ident)
@@ -287,30 +295,30 @@ class PythonStacks:
                     # It was there before its id was known: what it has burned so far is booked
                     # on the threads without Python already.
                     clock_before = thread_cpu_ns(native_id) or 0
-                labels = self._labels(name, native_id)
-                thread = _Thread(native_id, name, labels, clock=clock_before)
+                thread = SampledThread(native_id, name, clock=clock_before)
                 self._threads[ident] = thread
             clock = None if native_id is None else thread_cpu_ns(native_id)
+            if clock is not None and clock < thread.clock:
+                thread.clock, thread.asked = 0, -CLAIM_NS  # a new thread with the ids of an old one
+            if thread.labels is OTHER_LABELS and (clock or 0) - thread.asked >= CLAIM_NS:
+                thread.asked = clock or 0
+                if lost := self._labels.claim(thread, time.monotonic_ns()):
+                    self._hand_over(lost)
             if clock is not None:
-                if clock < thread.clock:
-                    thread.clock = 0  # a new thread with the ids of an old one
-                booked = self._cpu.get(thread.labels, 0)
-                self._cpu[thread.labels] = booked + clock - thread.clock
+                burned = clock - thread.clock
+                self._cpu[thread.labels] = self._cpu.get(thread.labels, 0) + burned
+                self._labels.burned(thread, burned)
                 thread.clock = clocks[ident] = clock
-        for ident in self._threads.keys() - idents:
-            self._threads.pop(ident, None)
         return clocks
 
-    def _labels(self, name: str, native_id: int | None) -> _Labels:
-        if name == SAMPLER_THREAD:
-            return _SAMPLER_LABELS
-        ids = () if native_id is None else (Label("thread_id", native_id),)
-        labels: _Labels = (Label("thread", name), *ids)
-        if labels not in self._labelled:
-            if len(self._labelled) >= MAX_LABELLED_THREADS:
-                return _OTHER_LABELS
-            self._labelled.add(labels)
-        return labels
+    def _hand_over(self, lost: Collection[_Labels]) -> None:
+        """Let others have what threads without labels of their own any more had."""
+        self._rows.hand_over(lost, OTHER_LABELS, time.monotonic_ns())
+        for labels in lost:
+            self._cpu[OTHER_LABELS] = self._cpu.get(OTHER_LABELS, 0) + self._cpu.pop(labels, 0)
+        for each in list(self._threads.values()):
+            if each.labels in lost:
+                each.labels, each.asked, each.walked_at = OTHER_LABELS, each.clock, None
 
     def _comments(self) -> tuple[str, ...]:
         comments = [
@@ -323,8 +331,7 @@ class PythonStacks:
             )
         if self._green:
             comments.append(f"the threads are those of {self._green}: no stacks are looked at")
-        if self._rows.overflows:
-            comments.append(f"{self._rows.overflows} new stacks came after the table was full")
+        comments += full_table_comments(self._rows.overflows, self._rows.folded)
         if self._failures:
             comments.append(f"{self._failures} looks failed")
         return tuple(comments)

@@ -16,7 +16,7 @@ NATIVE = ROOT / "pyprof_agent" / "_native"
 INCLUDE = (f"-I{NATIVE}", "-isystem", sysconfig.get_path("include"))
 _WALK = ("thread_walk", "thread_list", "code_table", "number_index")
 _NAMES = ("function_source", "function_table", "code_lines")
-_BOOK = ("stack_book", "stack_table", "look_back")
+_BOOK = ("stack_book", "stack_move", "stack_table", "look_back")
 WALK = tuple(NATIVE / f"{name}.c" for name in (*_WALK, *_NAMES))
 BOOK = tuple(NATIVE / f"{name}.c" for name in _BOOK)
 

@@ -305,7 +305,7 @@ look_by_the_book(struct walk *walk)
         uint32_t node = stack_book_intern(walk, stack_book_codes_destroyed());
         if (node != STACK_NONE) {
             stack_book_tick(1, (struct stack_clocks){0});
-            stack_book_seen(stack_book_thread(1, 1), node, true);
+            stack_book_seen(stack_book_thread(1, 1, 0), node, true);
         }
     }
     named += check_names();

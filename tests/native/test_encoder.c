@@ -110,6 +110,13 @@ marker(int64_t i)
     return (struct pprof_function){.name = text("<marker %d>", i), .identity = text("marker %d", i)};
 }
 
+/* Numbers of labels have gaps: threads have come and gone. */
+static uint32_t
+label(uint32_t i)
+{
+    return 7 * i + 3;
+}
+
 static void
 read_input(struct pprof_input *input)
 {
@@ -121,14 +128,15 @@ read_input(struct pprof_input *input)
     input->node_count = count();
     input->row_count = count();
     uint32_t sets = count();
-    input->set_of_count = count();
+    input->label_count = count();
     struct pprof_function *named = room(functions, sizeof *named);
     struct pprof_function *markers = room(input->marker_count, sizeof *markers);
     uint32_t *function_of = room(input->next_number, sizeof *function_of);
     struct stack_node *nodes = room(input->node_count, sizeof *nodes);
     struct pprof_row *rows = room(input->row_count, sizeof *rows);
     struct pprof_labels *labels = room(sets, sizeof *labels);
-    uint32_t *set_of = room(input->set_of_count, sizeof *set_of);
+    uint32_t *set_of = room(input->label_count, sizeof *set_of);
+    uint32_t *numbers = room(input->label_count, sizeof *numbers);
     for (uint32_t i = 0; i < functions; i++) {
         named[i] = function(i);
     }
@@ -146,7 +154,7 @@ read_input(struct pprof_input *input)
     }
     for (uint32_t i = 0; i < input->row_count; i++) {
         rows[i].node = count();
-        rows[i].labels = count();
+        rows[i].labels = label(count());
         for (uint32_t column = 0; column < input->columns; column++) {
             rows[i].values[column] = number();
         }
@@ -157,7 +165,8 @@ read_input(struct pprof_input *input)
         set[1] = (struct pprof_label){.key = text("bytes", 0), .number = i - 1, .unit = text("b", 0)};
         labels[i] = (struct pprof_labels){set, i == 0 ? 0 : 1 + i % 2}; /* none, one or both */
     }
-    for (uint32_t i = 0; i < input->set_of_count; i++) {
+    for (uint32_t i = 0; i < input->label_count; i++) {
+        numbers[i] = label(i);
         set_of[i] = count();
     }
     for (uint32_t column = 0; column < input->columns; column++) {
@@ -177,6 +186,7 @@ read_input(struct pprof_input *input)
     input->rows = rows;
     input->sets = labels;
     input->set_of = set_of;
+    input->labels = numbers;
     input->comments = comments;
     input->comment_count = 2;
     input->period_type = (struct pprof_value_type){text("space", 0), text("bytes", 0)};

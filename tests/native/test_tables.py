@@ -45,7 +45,7 @@ def test_the_book_of_the_heap_goes_on_in_a_child_that_was_forked_in_a_change(
     tmp_path: Path,
 ) -> None:
     native = ROOT / "pyprof_agent" / "_native"
-    names = ("live_set", "stack_table", "look_back", "number_index", "function_table")
+    names = ("live_set", "stack_table", "stack_move", "look_back", "number_index", "function_table")
     tables = [native / f"{name}.c" for name in (*names, "function_source", "code_lines")]
     program = compile_c(
         tmp_path / "fork_lock",
@@ -61,5 +61,35 @@ def test_the_book_of_the_heap_goes_on_in_a_child_that_was_forked_in_a_change(
 def test_the_tables_do_as_their_models(program: Path, seed: int) -> None:
     result = subprocess.run(
         [program, str(seed)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (result.stdout, result.stderr) == ("done\n", "")
+
+
+@pytest.fixture(scope="module")
+def book_of_stacks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The test program of the book of stacks; what looks at frames is left out."""
+    native = ROOT / "pyprof_agent" / "_native"
+    names = ("stack_table", "stack_move", "look_back", "number_index", "function_table")
+    read = ("function_source", "code_lines", "code_table", "guarded")
+    return compile_c(
+        tmp_path_factory.mktemp("book") / "stack_book",
+        Path(__file__).with_name("test_stack_book.c"),
+        *[native / f"{name}.c" for name in (*names, *read)],
+        flags=[
+            f"-I{native}",
+            "-isystem",
+            sysconfig.get_path("include"),
+            *("-Wall", "-Wextra", "-Wshadow", "-Wconversion"),
+            *("-ffunction-sections", "-Wl,--gc-sections"),
+        ],
+    )
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_book_of_stacks_loses_nothing_while_threads_come_and_room_is_made(
+    book_of_stacks: Path, seed: int
+) -> None:
+    result = subprocess.run(
+        [book_of_stacks, str(seed)], capture_output=True, text=True, timeout=60, check=False
     )
     assert (result.stdout, result.stderr) == ("done\n", "")

@@ -13,8 +13,10 @@ from pyprof_agent.profile import Frame, Label, Profile, Sample, ValueType
 from pyprof_agent.profile_rules import validate
 from pyprof_agent.sources.stack_counters import (
     COUNTERS,
+    OVERFLOW,
     UNSAMPLED,
     cpu_profile,
+    folded_window,
     wall_profile,
 )
 from tests.support import LEAF, ROOT_FRAME
@@ -221,3 +223,94 @@ def test_a_profile_says_what_it_measures(make: Callable[[Profile], Profile], kin
 @pytest.mark.parametrize("make", [cpu_profile, wall_profile])
 def test_a_window_without_counters_is_empty(make: Callable[[Profile], Profile]) -> None:
     assert make(counters()).samples == ()
+
+
+class Books:
+    """What a bounded table does to the rows of a stack engine."""
+
+    OTHERS = (Label("thread", "<other threads>"),)
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[Stack, Labels], list[int]] = {}
+        self.given: set[Labels] = set()
+        self.folds = 0
+
+    def add(self, stack: Stack, labels: Labels, values: list[int]) -> None:
+        row = self.rows.setdefault((stack, labels), [0] * len(COUNTERS))
+        row[:] = [a + b for a, b in zip(row, values, strict=True)]
+
+    def fold(self, stack: Stack, labels: Labels) -> None:
+        if (stack, labels) in self.rows and stack != (OVERFLOW,):
+            self.folds += 1
+            self.add((OVERFLOW,), labels, self.rows.pop((stack, labels)))
+
+    def hand_over(self, labels: Labels) -> None:
+        for stack, whose in list(self.rows):
+            if whose == labels != self.OTHERS:
+                self.add(stack, self.OTHERS, self.rows.pop((stack, whose)))
+                self.given.add(labels)
+
+    def snapshot(self) -> Profile:
+        return counters(
+            *[Sample(stack, tuple(values), labels) for (stack, labels), values in self.rows.items()]
+        )
+
+
+STACKS = st.sampled_from([ADD, PAY, SELECT])
+OWNERS = st.sampled_from([MAIN, WORKER, Books.OTHERS])
+SEEN = st.tuples(
+    st.just("add"), STACKS, OWNERS, st.lists(st.integers(0, 9), min_size=5, max_size=5)
+)
+EVENTS = st.lists(
+    st.one_of(
+        SEEN,
+        SEEN,
+        st.tuples(st.just("fold"), STACKS, OWNERS),
+        st.tuples(st.just("hand_over"), OWNERS),
+    ),
+    max_size=30,
+)
+
+
+@given(EVENTS, EVENTS)
+def test_a_window_across_rows_that_were_moved_has_all_that_was_counted_in_it(
+    before: list[tuple[str, Stack, Labels]], within: list[tuple[str, Stack, Labels]]
+) -> None:
+    books = Books()
+    for name, *arguments in before:
+        getattr(books, name)(*arguments)
+    earlier = books.snapshot()
+    books.given.clear()
+    books.folds = 0
+    for name, *arguments in within:
+        getattr(books, name)(*arguments)
+    later = books.snapshot()
+    window = folded_window(later, earlier, Books.OTHERS, books.given)
+
+    def totals(profile: Profile) -> list[float]:
+        return [sum(s.values[column] for s in profile.samples) for column in range(len(COUNTERS))]
+
+    change = zip(totals(later), totals(earlier), strict=True)
+    assert totals(window) == [a - b for a, b in change]
+    assert all(value >= 0 for sample in window.samples for value in sample.values)
+    if not books.folds:
+        assert all(sample.stack != (OVERFLOW,) for sample in window.samples)
+
+
+def test_a_stack_that_had_to_go_and_came_again_has_what_it_did_since() -> None:
+    earlier = counters(row(ADD, ticks=1000, hits=1000, asleep=7), row(PAY, ticks=5))
+    later = counters(
+        row(ADD, ticks=1001, hits=900, asleep=0),
+        row((OVERFLOW,), ticks=1000, hits=1000, asleep=7),
+        row(PAY, ticks=6),
+    )
+    window = folded_window(later, earlier, Books.OTHERS)
+    assert table(window) == {
+        (ADD, MAIN): (1001, 0, 900, 0, 0),
+        (PAY, MAIN): (1, 0, 0, 0, 0),
+    }
+
+
+def test_hits_without_ticks_make_no_more_wall_time_than_there_was() -> None:
+    wall = wall_profile(counters(row(ADD, ticks=1, wall=100, hits=90, asleep=-89)))
+    assert [sample.values for sample in wall.samples] == [(1, 100)]

@@ -12,14 +12,15 @@ from pyprof_agent.profile import Label
 from pyprof_agent.sources import stack_rows
 from pyprof_agent.sources.naming import FrameNames
 from pyprof_agent.sources.stack_rows import (
-    EVICTION_INTERVAL_NS,
+    FOLDING_INTERVAL_NS,
     MAX_SEEN,
-    ROW_RETENTION_NS,
     Row,
     StackRows,
+    _bytes_of,
 )
 
 MAIN = (Label("thread", "main"),)
+OTHERS = (Label("thread", "<other threads>"),)
 SECOND = 10**9
 
 
@@ -32,6 +33,14 @@ def second() -> FrameType:
 
 
 def third() -> FrameType:
+    return sys._getframe()
+
+
+def fourth() -> FrameType:
+    return sys._getframe()
+
+
+def fifth() -> FrameType:
     return sys._getframe()
 
 
@@ -54,52 +63,67 @@ def ticks(rows: StackRows) -> dict[str, int]:
 
 
 @pytest.fixture
-def room_for_two(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stack_rows, "MAX_ROWS", 2)
+def room_for_four(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stack_rows, "MAX_ROWS", 4)
 
 
-@pytest.mark.usefixtures("room_for_two")
+@pytest.mark.usefixtures("room_for_four")
 def test_a_full_table_counts_what_it_cannot_tell_apart() -> None:
     rows = table()
-    now = EVICTION_INTERVAL_NS
-    for at in (first, second, third, third):
-        look(rows, at, now)
-    assert ticks(rows) == {"first": 1, "second": 1, "<too many stacks>": 2}
+    for at in (first, second, third, fourth, fifth, fifth):
+        look(rows, at, FOLDING_INTERVAL_NS - 1)
+    known = {"first": 1, "second": 1, "third": 1, "fourth": 1}
+    assert ticks(rows) == {**known, "<too many stacks>": 2}
     assert rows.overflows == 1
 
 
-@pytest.mark.usefixtures("room_for_two")
-def test_rows_that_rest_make_room_in_a_full_table() -> None:
+@pytest.mark.usefixtures("room_for_four")
+def test_rows_that_changed_last_stay_in_a_full_table_and_nothing_is_lost() -> None:
     rows = table()
-    now = EVICTION_INTERVAL_NS
-    look(rows, first, now)
-    look(rows, second, now + SECOND)
-    look(rows, third, now + ROW_RETENTION_NS)
-    assert ticks(rows) == {"second": 1, "third": 1}
-    assert rows.overflows == 0
+    now = FOLDING_INTERVAL_NS
+    for at in (first, second, third, fourth, fifth):
+        now += SECOND
+        look(rows, at, now)
+    assert ticks(rows) == {"<too many stacks>": 2, "third": 1, "fourth": 1, "fifth": 1}
+    assert (rows.overflows, rows.folded) == (0, 2)
 
 
-@pytest.mark.usefixtures("room_for_two")
+@pytest.mark.usefixtures("room_for_four")
 def test_a_stack_that_found_no_room_gets_it_when_there_is_some() -> None:
     rows = table()
-    now = EVICTION_INTERVAL_NS
-    for at in (first, second, third):
-        look(rows, at, now)
-    look(rows, third, now + ROW_RETENTION_NS)
-    assert ticks(rows) == {"third": 1}
+    for at in (first, second, third, fourth, fifth):
+        look(rows, at, FOLDING_INTERVAL_NS - 1)
+    look(rows, fifth, FOLDING_INTERVAL_NS)
+    assert ticks(rows)["fifth"] == 1
+    assert sum(ticks(rows).values()) == 6
 
 
-@pytest.mark.usefixtures("room_for_two")
-def test_a_full_table_is_searched_once_in_an_interval() -> None:
+@pytest.mark.usefixtures("room_for_four")
+def test_a_full_table_makes_room_once_in_an_interval() -> None:
     rows = table()
-    now = ROW_RETENTION_NS
-    look(rows, first, now - ROW_RETENTION_NS + SECOND)
-    look(rows, second, now)
-    look(rows, third, now)  # none rests yet
-    look(rows, third, now + 2 * SECOND)
-    assert ticks(rows)["first"] == 1
-    look(rows, third, now + EVICTION_INTERVAL_NS)
-    assert "first" not in ticks(rows)
+    now = FOLDING_INTERVAL_NS
+    for at in (first, second, third, fourth, fifth, third):
+        look(rows, at, now)
+    assert rows.folded == 2
+    assert rows.overflows > 0
+    look(rows, first, now + FOLDING_INTERVAL_NS)
+    assert rows.folded > 2
+
+
+def test_what_a_thread_has_is_added_to_that_of_others() -> None:
+    rows = table()
+    look(rows, first, 1)
+    look(rows, second, 2)
+    before = rows.own_bytes
+    rows.row(OTHERS, first(), 3, []).ticks += 10
+    rows.hand_over({MAIN}, OTHERS, 4)
+    assert rows.moved_at == 4
+    assert {labels for labels, _, _ in rows} == {OTHERS}
+    assert ticks(rows) == {"first": 11, "second": 1}
+    assert rows._bytes == sum(_bytes_of(stack) for _, stack, _ in rows)
+    assert rows.own_bytes < before
+    look(rows, first, 4)
+    assert len(rows) == 3
 
 
 def test_the_cache_of_positions_is_bounded() -> None:

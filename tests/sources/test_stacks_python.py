@@ -16,7 +16,7 @@ from pyprof_agent import own_process
 from pyprof_agent.errors import NotRunningError
 from pyprof_agent.hidden_thread import HIDDEN
 from pyprof_agent.profile import Profile, subtract
-from pyprof_agent.sources import stack_rows, stacks_python
+from pyprof_agent.sources import stack_rows, stacks_python, thread_labels
 from pyprof_agent.sources.naming import FrameNames
 from pyprof_agent.sources.stack_counters import cpu_profile, wall_profile
 from pyprof_agent.sources.stacks_python import PythonStacks
@@ -247,7 +247,7 @@ def test_a_thread_that_cannot_tell_its_name_is_sampled_all_the_same() -> None:
 
 @repeated
 def test_only_so_many_threads_get_labels_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stacks_python, "MAX_LABELLED_THREADS", 3)
+    monkeypatch.setattr(thread_labels, "MAX_LABELLED_THREADS", 3)
     with sampling() as stacks:
         threads = [in_thread(lambda: time.sleep(0.3), f"one-of-{n}") for n in range(10)]
         for thread in threads:
