@@ -57,16 +57,16 @@ class StackSource(CountingSource, Protocol):
 
     @property
     def newcomers(self) -> Callable[[], bool] | None:
-        """Whether names of threads should be looked up: these may have ended at the next snapshot.
+        """Tells whether there are new threads whose names have not been looked up.
 
-        None if the engine does so itself.
+        None if the engine looks names up by itself.
         """
 
     def look_up_names(self) -> None:
-        """Look them up."""
+        """Look up the names of new threads, which may have ended by the next snapshot."""
 
     def window(self, later: Profile, earlier: Profile) -> Profile:
-        """What changed between two snapshots."""
+        """The difference between two snapshots."""
 
 
 def heap_engine(config: Config, names: FrameNames) -> tuple[HeapSource, str]:

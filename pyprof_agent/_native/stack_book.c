@@ -34,7 +34,7 @@ struct row {
 struct thread {
     struct stack_thread facts; /* `cpu` is of all that have had the number */
     uint64_t base;
-    uint64_t recent; /* ns burned of late */
+    uint64_t recent; /* recent CPU time in ns; halved every STACK_COOLING_NS */
     uint64_t ended;  /* at which tick */
     uint32_t row;    /* where it is, plus one; 0 is nowhere */
     int64_t since;   /* until when its time is booked */
@@ -64,7 +64,7 @@ static struct {
     struct thread threads[STACK_MAX_THREADS];
     uint32_t thread_count; /* numbers given out so far */
     uint32_t next_label;
-    int64_t cooled;   /* when what threads have burned of late was halved */
+    int64_t cooled;   /* when the recent CPU time of threads was last halved */
     int64_t room_due; /* when room is made next, at the earliest */
     struct stack_clocks clocks;
     uint32_t clocks_saved;
@@ -388,8 +388,8 @@ stack_book_tick(int64_t now, struct stack_clocks clocks)
     fork_lock_give(&lock);
 }
 
-/* The number of a thread that has ended long ago; of those that live, of the one that has burned least of late,
-   if that is far less than `burned`. STACK_THREAD_OTHERS if there is none. */
+/* A number to give again: that of the thread that ended first, else that of the live thread with the least recent
+   CPU time, if that is far less than `burned`. STACK_THREAD_OTHERS if there is none. */
 static uint32_t
 find_number(uint64_t burned)
 {

@@ -19,14 +19,14 @@
 #define STACK_THREAD_OTHERS 2u /* that have no number, or no longer: another thread has it now */
 #define STACK_FIRST_THREAD 3u
 
-/* A thread without a number that has burned so much of late may have that of an idle one. */
+/* Recent CPU time from which on a thread without a number may take that of an idle one. */
 #define STACK_CLAIM_NS UINT64_C(50000000)
-/* After so long what a thread has burned counts half. */
+/* The recent CPU time of each thread is halved this often. */
 #define STACK_COOLING_NS INT64_C(10000000000)
 
-/* What profiles call a thread. No two of a book have the same, also if one has the number that another one had.
-   That of a thread which stands for several is its number. Two are for whoever makes profiles: the sampling
-   thread, and threads without Python. */
+/* The label of a thread, by which Python knows it. No two threads of a book have the same label, even if one has
+   the number that another one had. A number that stands for several threads is also their label. Two labels are
+   for CPU time that has no thread in the book: of the sampling thread, and of threads without Python. */
 #define STACK_LABEL_SAMPLER 3u
 #define STACK_LABEL_NATIVE 4u
 #define STACK_FIRST_LABEL 5u
@@ -95,9 +95,9 @@ void stack_book_tick(int64_t now, struct stack_clocks clocks);
 typedef void (*stack_book_moved)(const uint32_t *node_of);
 void stack_book_make_room(stack_book_moved moved);
 
-/* A number for a thread that has burned so many nanoseconds of late: a new one, else that of a thread that has
-   ended, else that of an idle one, whose own it is no longer. What was booked for these goes to
-   STACK_THREAD_OTHERS, which is returned if there is none. */
+/* Give a thread a number. `burned`: its recent CPU time in ns. It is a new number, else that of a thread that has
+   ended, else that of an idle thread, which loses it. Rows and CPU time booked for a number that is given again go
+   to STACK_THREAD_OTHERS. Returns STACK_THREAD_OTHERS if there is no number for it. */
 uint32_t stack_book_thread(uint64_t ident, uint64_t native_id, uint64_t burned);
 
 /* Since the last tick that thread is at this stack, and stays there until it is said otherwise. */

@@ -60,7 +60,7 @@ struct sampled {
     uint64_t clock;  /* ns, as last read */
     uint64_t walked; /* what it was before its stack was read */
     uint64_t asked;  /* what it was when a number was asked for, last */
-    uint64_t recent; /* ns burned of late */
+    uint64_t recent; /* recent CPU time in ns; halved every STACK_COOLING_NS */
     int64_t born;    /* when it was first seen */
     uint32_t number;
     uint32_t node; /* where it was last; STACK_NONE before the first look */
@@ -96,7 +96,7 @@ static struct {
     double cost;     /* ns of CPU of a look, smoothed */
     double period;   /* ns between looks, smoothed */
     int64_t looked;  /* when, last */
-    int64_t cooled;  /* when what threads have burned of late was halved */
+    int64_t cooled;  /* when the recent CPU time of threads was last halved */
 } sampler;
 /* As of the last look. Its lock may be taken with `lock` held. */
 static struct fork_lock cost_lock = FORK_LOCK_INITIALIZER;

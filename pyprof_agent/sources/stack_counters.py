@@ -148,7 +148,7 @@ def full_table_comments(overflowed: int, folded: int) -> list[str]:
 def folded_window(
     later: Profile, earlier: Profile, others: _Labels, given_again: Collection[_Labels] = ()
 ) -> Profile:
-    """What changed between two snapshots, between which rows were moved to others.
+    """The difference between two snapshots, between which rows were moved to others.
 
     Counters only grow, so a row with less than before was moved: with its stack to the threads
     without labels of their own if its thread lost its labels, else to the thread's row of

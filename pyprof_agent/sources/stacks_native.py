@@ -254,7 +254,7 @@ class NativeStacks(SharingEngine):
         return of_rows(rows, like)
 
     def window(self, later: Profile, earlier: Profile) -> Profile:
-        """What changed between two snapshots."""
+        """The difference between two snapshots."""
         if comparable(later, earlier):
             return subtract(later, earlier)
         rows, earlier_rows = unmade(later), unmade(earlier)

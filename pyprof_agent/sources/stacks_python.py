@@ -164,7 +164,7 @@ class PythonStacks:
         """Nothing: each look does so."""
 
     def window(self, later: Profile, earlier: Profile) -> Profile:
-        """What changed between two snapshots."""
+        """The difference between two snapshots."""
         began = self._started_at + earlier.duration_nanos
         if self._rows.moved_at <= began:
             return subtract(later, earlier)

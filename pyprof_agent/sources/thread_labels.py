@@ -21,10 +21,10 @@ NATIVE_LABELS: tuple[Label, ...] = (Label("thread", NATIVE_THREADS.function),)
 SAMPLER_LABELS: tuple[Label, ...] = (Label("thread", SAMPLER_THREAD),)
 
 CLAIM_NS = 50_000_000
-"""A thread without labels that has burned so much of late may have those of an idle one."""
+"""Recent CPU time from which on a thread without labels may take those of an idle one."""
 
 COOLING_NS = 10 * 10**9
-"""After so long, what a thread has burned counts half."""
+"""The recent CPU time of each thread is halved this often."""
 
 FAR_LESS = 8
 """A live thread loses its labels only to one that has burned more than so many times as much:
@@ -41,7 +41,7 @@ class SampledThread:
     name: str
     labels: _Labels = OTHER_LABELS
     clock: int = 0
-    recent: float = 0.0  # burned of late
+    recent: float = 0.0  # CPU time in ns; halved every COOLING_NS
     asked: int = -CLAIM_NS  # what the clock was when it asked for labels; a new one asks at once
     walked_at: int | None = None
     row: Row = field(default_factory=Row)
@@ -57,7 +57,7 @@ class ThreadLabels:
     """Labels of threads, bounded. Not thread-safe; a signal handler may come in between."""
 
     def __init__(self, now: int) -> None:
-        # By labels, in the order in which they were given: what their thread has burned of late,
+        # By labels, in the order in which they were given: the recent CPU time of their thread,
         # and when they were given (monotonic ns).
         self._recent: dict[_Labels, float] = {}
         self._given: dict[_Labels, int] = {}
@@ -81,7 +81,7 @@ class ThreadLabels:
             self._recent[thread.labels] = so_far + nanoseconds
 
     def cool(self, threads: Iterable[SampledThread], now: int) -> None:
-        """Every ten seconds, let what was burned until now count half."""
+        """Halve the recent CPU time of all threads, every ten seconds."""
         if now - self._cooled_at >= COOLING_NS:
             self._cooled_at = now
             self._recent = {labels: ns / 2 for labels, ns in list(self._recent.items())}
