@@ -388,33 +388,42 @@ stack_book_tick(int64_t now, struct stack_clocks clocks)
     fork_lock_give(&lock);
 }
 
-/* A number to give again: that of the thread that ended first, else that of the live thread with the least recent
-   CPU time, if that is far less than `burned`. STACK_THREAD_OTHERS if there is none. */
+/* A number to give again: that of the thread that ended first, of those that had burned little. Where there are none,
+   a thread that has burned little itself gets no number. Else it is that of the thread with the least recent CPU time:
+   one that has ended, or lives and has burned far less than `burned`. STACK_THREAD_OTHERS if there is none. */
 static uint32_t
 find_number(uint64_t burned)
 {
-    uint32_t ended = STACK_THREAD_OTHERS;
+    const struct thread *threads = book.threads;
+    uint32_t first = STACK_THREAD_OTHERS; /* that had burned little */
+    uint32_t ended = STACK_THREAD_OTHERS; /* with the least recent CPU time, of the others */
     uint32_t idle = STACK_THREAD_OTHERS;
     for (uint32_t number = STACK_FIRST_THREAD; number < book.thread_count; number++) {
-        const struct thread *thread = &book.threads[number];
+        const struct thread *thread = &threads[number];
+        if (!thread->facts.alive && thread->recent < STACK_CLAIM_NS) {
+            if (first == STACK_THREAD_OTHERS || thread->ended < threads[first].ended) {
+                first = number;
+            }
+            continue;
+        }
         uint32_t *least = thread->facts.alive ? &idle : &ended;
-        uint64_t rank = thread->facts.alive ? thread->recent : thread->ended;
-        const struct thread *other = &book.threads[*least];
-        if (*least == STACK_THREAD_OTHERS || rank < (thread->facts.alive ? other->recent : other->ended)) {
+        if (*least == STACK_THREAD_OTHERS || thread->recent < threads[*least].recent) {
             *least = number;
         }
     }
-    if (ended != STACK_THREAD_OTHERS) {
+    if (first != STACK_THREAD_OTHERS || burned < STACK_CLAIM_NS) {
+        return first;
+    }
+    if (idle == STACK_THREAD_OTHERS || threads[idle].recent >= burned / FAR_LESS) {
         return ended;
     }
-    bool far_less = idle != STACK_THREAD_OTHERS && book.threads[idle].recent < burned / FAR_LESS;
-    return burned >= STACK_CLAIM_NS && far_less ? idle : STACK_THREAD_OTHERS;
+    return ended != STACK_THREAD_OTHERS && threads[ended].recent < threads[idle].recent ? ended : idle;
 }
 
 /* Give what a number has booked to STACK_THREAD_OTHERS. A row whose stack these have already stays as it is
    under their number, as the look-back may have its values; in a profile the two are added up. To go through
-   all rows takes up to a millisecond: threads that ended in the first half of the time since this one did are
-   done with it. */
+   all rows takes up to a millisecond: threads that ended in the first half of the time since this one did, and
+   had burned little, are done with it. */
 static void
 hand_over(uint32_t number)
 {
@@ -423,12 +432,14 @@ hand_over(uint32_t number)
     bool over[STACK_MAX_THREADS] = {false};
     for (uint32_t each = STACK_FIRST_THREAD; each < book.thread_count; each++) {
         struct thread *thread = &book.threads[each];
-        if (each == number || (!thread->facts.alive && thread->ended <= last)) {
+        bool done = !thread->facts.alive && thread->recent < STACK_CLAIM_NS && thread->ended <= last;
+        if (each == number || done) {
             over[each] = true;
             thread->facts.alive = false;
             thread->facts.label = 0;
             thread->base = thread->facts.cpu;
             thread->row = 0;
+            thread->recent = 0;
             thread->ended = 0;
         }
     }

@@ -96,7 +96,7 @@ typedef void (*stack_book_moved)(const uint32_t *node_of);
 void stack_book_make_room(stack_book_moved moved);
 
 /* Give a thread a number. `burned`: its recent CPU time in ns. It is a new number, else that of a thread that has
-   ended, else that of an idle thread, which loses it. Rows and CPU time booked for a number that is given again go
+   ended or of an idle thread, which loses it. Rows and CPU time booked for a number that is given again go
    to STACK_THREAD_OTHERS. Returns STACK_THREAD_OTHERS if there is no number for it. */
 uint32_t stack_book_thread(uint64_t ident, uint64_t native_id, uint64_t burned);
 

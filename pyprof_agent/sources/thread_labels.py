@@ -104,16 +104,24 @@ class ThreadLabels:
         for each in lost:
             self._recent.pop(each, None)
             self._given.pop(each, None)
+        self._ended = [each for each in self._ended if each not in lost]
         if labels not in self._recent:
             self._recent[labels], self._given[labels] = thread.recent, now
         thread.labels, thread.walked_at = labels, None
         return lost
 
     def _free(self, burned: float) -> list[_Labels]:
-        """Those of half of the threads that have ended, else of the one that burned least."""
-        half = (len(self._ended) + 1) // 2
-        lost, self._ended = self._ended[:half], self._ended[half:]
-        if lost or burned < CLAIM_NS:
-            return lost
-        labels, least = min(list(self._recent.items()), key=itemgetter(1))
-        return [labels] if least < burned / FAR_LESS else []
+        """Those of half of the threads that have ended and had burned little.
+
+        Where there are none, a thread that has burned little itself gets none. Else it is one that
+        has ended, or lives and has burned far less: the one that has burned least.
+        """
+        recent = self._recent
+        ended = sorted(self._ended, key=lambda labels: recent.get(labels, 0))
+        little = [labels for labels in ended if recent.get(labels, 0) < CLAIM_NS]
+        if little or burned < CLAIM_NS:
+            return little[: (len(little) + 1) // 2]
+        labels, least = min(list(recent.items()), key=itemgetter(1))
+        if labels in ended or least < burned / FAR_LESS:
+            return [labels]
+        return ended[:1]

@@ -75,6 +75,30 @@ def test_a_busy_thread_takes_the_labels_of_the_one_that_burned_least() -> None:
     assert claimed(labels, threads, threads[-1]) == ["t3"]
 
 
+def test_a_busy_thread_leaves_labels_to_one_that_burned_more_and_has_ended() -> None:
+    labels, threads = four()
+    for thread in threads[:2]:
+        labels.burned(thread, 2000 * MILLISECOND)
+    del threads[1]
+    threads.append(SampledThread(4, "busy"))
+    labels.burned(threads[-1], 60 * MILLISECOND)
+    assert claimed(labels, threads, threads[-1]) == ["t2"]
+    for thread in [threads[0], *threads[2:]]:  # all that live burn something
+        labels.burned(thread, 3000 * MILLISECOND)
+    threads.append(SampledThread(5, "new"))
+    assert claimed(labels, threads, threads[-1]) == []  # it has burned nothing yet
+    labels.burned(threads[-1], 50 * MILLISECOND)
+    assert claimed(labels, threads, threads[-1]) == ["t1"]
+
+
+def test_those_that_have_ended_and_burned_less_leave_their_labels_first() -> None:
+    labels, threads = four()
+    labels.burned(threads[0], 10 * MILLISECOND)
+    del threads[:2]
+    threads.append(SampledThread(4, "late"))
+    assert claimed(labels, threads, threads[-1]) == ["t1"]
+
+
 def test_two_busy_threads_do_not_take_turns() -> None:
     labels, threads = four()
     threads.append(SampledThread(4, "busy"))
