@@ -15,13 +15,17 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import ParamSpec
+from typing import ParamSpec, TypeVar
 
 from pyprof_agent.profile import Frame, Profile, Sample, ValueType
 from pyprof_agent.sources import heap_native
 
 P = ParamSpec("P")
+T = TypeVar("T")
+U = TypeVar("U")
+V = TypeVar("V")
 
 
 def repeated(test: Callable[P, None]) -> Callable[P, None]:
@@ -39,6 +43,35 @@ def repeated(test: Callable[P, None]) -> Callable[P, None]:
         return test(*args, **kwargs)
 
     return attempts
+
+
+@dataclass(frozen=True)
+class Burned:
+    """CPU seconds of the process between two readings that take a while themselves.
+
+    least: without the readings
+    most: with them
+    """
+
+    least: float
+    most: float
+
+    def admits(self, seconds: float, *, rel: float) -> bool:
+        """Whether something else that was read at the same time can be right."""
+        return self.least * (1 - rel) <= seconds <= self.most * (1 + rel)
+
+
+def burned_between(
+    begin: Callable[[], T], work: Callable[[], U], end: Callable[[T], V]
+) -> tuple[U, V, Burned]:
+    """What `work` and `end` return, and the CPU time from `begin` to `end`."""
+    outer = time.process_time()
+    begun = begin()
+    inner = time.process_time()
+    done = work()
+    least = time.process_time() - inner
+    ended = end(begun)
+    return done, ended, Burned(least, time.process_time() - outer)
 
 
 def first(event: threading.Event) -> None:

@@ -21,7 +21,7 @@ from pyprof_agent.sources.naming import FrameNames
 from pyprof_agent.sources.stack_counters import cpu_profile, wall_profile
 from pyprof_agent.sources.stacks_python import PythonStacks
 from pyprof_agent.sources.thread_clock import thread_cpu_ns
-from tests.support import repeated, two_waits
+from tests.support import Burned, burned_between, repeated, two_waits
 
 pytestmark = pytest.mark.alone
 
@@ -84,12 +84,12 @@ def in_thread(work: Callable[[], object], name: str) -> threading.Thread:
     return thread
 
 
-def window(stacks: PythonStacks, work: Callable[[], object]) -> tuple[Profile, float]:
+def window(stacks: PythonStacks, work: Callable[[], object]) -> tuple[Profile, Burned]:
     """The counters of a window in which `work` ran, and the process's CPU seconds in it."""
-    earlier, cpu = stacks.snapshot(), time.process_time()
-    work()
-    later, cpu_after = stacks.snapshot(), time.process_time()
-    return subtract(later, earlier), cpu_after - cpu
+    _, counters, burned = burned_between(
+        stacks.snapshot, work, lambda earlier: subtract(stacks.snapshot(), earlier)
+    )
+    return counters, burned
 
 
 @linux
@@ -102,18 +102,18 @@ def test_the_cpu_total_is_the_cpu_time_of_the_process(threads: int) -> None:
             other.join()
 
     with sampling() as stacks:
-        counters, cpu = window(stacks, work)
-    assert cpu_profile(counters).total("cpu") / 1e9 == pytest.approx(cpu, rel=0.02)
-    assert cpu > 0.2 * threads
+        counters, burned = window(stacks, work)
+    assert burned.admits(cpu_profile(counters).total("cpu") / 1e9, rel=0.02)
+    assert burned.least > 0.2 * threads
 
 
 @linux
 @repeated
 def test_an_idle_process_has_next_to_no_cpu() -> None:
     with sampling(hz=20) as stacks:
-        counters, cpu = window(stacks, lambda: time.sleep(0.5))
+        counters, burned = window(stacks, lambda: time.sleep(0.5))
     profile = cpu_profile(counters)
-    assert profile.total("cpu") / 1e9 == pytest.approx(cpu, abs=0.005)
+    assert burned.admits(profile.total("cpu") / 1e9, rel=0.02)
     assert profile.total("cpu") / 1e9 < 0.1
 
 
@@ -385,10 +385,10 @@ def test_without_clocks_of_threads_the_profile_invents_no_shares(
 ) -> None:
     monkeypatch.setattr(stacks_python, "thread_cpu_ns", lambda native_id: None)
     with sampling() as stacks:
-        counters, cpu = window(stacks, lambda: burn(0.3))
+        counters, burned = window(stacks, lambda: burn(0.3))
     profile = cpu_profile(counters)
     assert by_function(profile, "cpu").keys() == {"<threads without Python>"}
-    assert profile.total("cpu") / 1e9 == pytest.approx(cpu, rel=0.02)
+    assert burned.admits(profile.total("cpu") / 1e9, rel=0.02)
     assert by_function(wall_profile(counters), "wall")[f"{HERE}.burn"] > 0
 
 
@@ -441,7 +441,8 @@ def test_a_restart_counts_from_zero() -> None:
 
 
 @repeated
-def test_a_program_that_forks_all_the_time_is_sampled() -> None:
+def test_a_program_that_forks_all_the_time_is_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stacks_python, "MAX_CPU_SHARE", 1)  # a tick may take long on a busy machine
     with sampling(hz=20) as stacks:
         deadline = time.monotonic() + 2
         while time.monotonic() < deadline:
