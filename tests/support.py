@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -185,11 +187,22 @@ def compile_c(target: Path, *sources: Path, flags: Sequence[str] = ()) -> Path:
     return target
 
 
+_PORTS_OF_A_WORKER = 7000
+_turn = itertools.count(random.randrange(_PORTS_OF_A_WORKER))
+
+
 def free_port() -> int:
-    """A port that nobody listens on at this moment."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody listens on at this moment, nor takes before its server is there.
+
+    Each worker of pytest has ports of its own. They are below those that Linux gives to sockets
+    that ask for any port: two of 200 servers among these had the same once in some runs, and a test
+    then talked to the server of another.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 3
+    while True:
+        port = 10_000 + worker * _PORTS_OF_A_WORKER + next(_turn) % _PORTS_OF_A_WORKER
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def get(url: str, timeout: float = 60) -> bytes:
