@@ -23,6 +23,9 @@ LONGER_THAN_ASKED_FOR = 1.5
 WAITED = 2.9
 """Seconds after which an answer to HEAD has waited for a window, which is of three."""
 
+AT_ONCE = "no body, at once"
+LATER = "no body, later"
+
 WAITS = "waits for more than a second, then is left"
 
 COMPARED = (
@@ -93,9 +96,7 @@ def ask(
     if "retry-after" in kept:
         kept["retry-after"] = re.sub(r"\d+", "N", kept["retry-after"])
     if method == "HEAD":
-        return Answer(
-            response.status, kept, f"no body, {'at once' if seconds < WAITED else 'later'}"
-        )
+        return Answer(response.status, kept, AT_ONCE if seconds < WAITED else LATER)
     return Answer(response.status, kept, kind(response.status, data))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from tests.conformance.answers import WAITS, Answer
+from tests.conformance.answers import AT_ONCE, LATER, WAITS, Answer
 
 NOSNIFF = {"x-content-type-options": "nosniff"}
 PLAIN = {"content-type": "text/plain; charset=utf-8", **NOSNIFF}
@@ -96,8 +96,8 @@ def profile(name: str, *, delta: bool = False, filename: str = "") -> Answer:
     )
 
 
-def head(answer: Answer, when: str = "at once") -> Answer:
-    return replace(answer, body=f"no body, {when}")
+def head(answer: Answer, body: str = AT_ONCE) -> Answer:
+    return replace(answer, body=body)
 
 
 UNKNOWN = error(404, "Unknown profile")
@@ -158,7 +158,7 @@ PROFILES = [
     Row("HEAD heap?seconds=x", head(INVALID)),
     Row(
         "HEAD heap?seconds=3",
-        head(profile("heap", delta=True), "later"),
+        head(profile("heap", delta=True), LATER),
         head(profile("heap", delta=True)),
         "HEAD",
     ),
@@ -177,7 +177,7 @@ CPU = [
     Row("GET profile?seconds=301", WAITING, longest(301), "longest window", alone=True),
     Row(
         "HEAD profile?seconds=3",
-        head(profile("profile"), "later"),
+        head(profile("profile"), LATER),
         head(profile("profile")),
         "HEAD",
         alone=True,
