@@ -49,24 +49,24 @@ def repeated(test: Callable[P, None]) -> Callable[P, None]:
 
 @dataclass(frozen=True)
 class Burned:
-    """CPU seconds of the process between two readings that take a while themselves.
+    """Bounds on the CPU seconds that the process used between two snapshots.
 
-    least: without the readings
-    most: with them
+    least: excluding the time to take the snapshots
+    most: including it
     """
 
     least: float
     most: float
 
     def admits(self, seconds: float, *, rel: float) -> bool:
-        """Whether something else that was read at the same time can be right."""
+        """Return True if `seconds` is in the interval, widened by `rel` at both ends."""
         return self.least * (1 - rel) <= seconds <= self.most * (1 + rel)
 
 
 def burned_between(
     begin: Callable[[], T], work: Callable[[], U], end: Callable[[T], V]
 ) -> tuple[U, V, Burned]:
-    """What `work` and `end` return, and the CPU time from `begin` to `end`."""
+    """Call the three in turn; return the results of `work` and `end`, and the CPU time used."""
     outer = time.process_time()
     begun = begin()
     inner = time.process_time()

@@ -214,7 +214,7 @@ class NativeRows:
 
 
 def comparable(later: Profile, earlier: Profile) -> bool:
-    """Whether two profiles use the same stack numbers, so that C can subtract their rows."""
+    """Return True if a stack has the same number in both profiles, so C can subtract their rows."""
     rows, others = unmade(later), unmade(earlier)
     return (
         isinstance(rows, NativeRows)

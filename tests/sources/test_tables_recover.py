@@ -142,7 +142,7 @@ print("payments-worker" if found.get("payments-worker", 0) > 1.2 else found)
 print(found.get("first", 0) > 1.2)  # it has ended, and what came since has burned less
 seen = sum(found.values())
 print("all of it" if abs(seen - used) < 0.1 * used else (seen, used))
-print(found.get("<other threads>", 0) > 0.5)  # jobs whose places others have
+print(found.get("<other threads>", 0) > 0.8)  # jobs whose places others have
 check_counters(agent, first)
 """
 
