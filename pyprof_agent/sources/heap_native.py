@@ -15,7 +15,13 @@ from pyprof_agent.profile import Profile, ValueType, merge, of_rows, subtract
 from pyprof_agent.sources import heap_rows
 from pyprof_agent.sources.heap_tracemalloc import SAMPLE_TYPES
 from pyprof_agent.sources.naming import FrameNames
-from pyprof_agent.sources.native_rows import NativeNames, NativeRows, comparable
+from pyprof_agent.sources.native_rows import (
+    NOW,
+    NativeNames,
+    NativeRows,
+    comparable,
+    moment_ago,
+)
 from pyprof_agent.sources.native_sampler import SharedSampler, SharingEngine
 from pyprof_agent.sources.stack_counters import OVERFLOW
 
@@ -101,7 +107,7 @@ class NativeHeap(SharingEngine):
 
         Raises NotRunningError before `start()` and after `stop()`.
         """
-        return self._profile(-1)
+        return self._profile(NOW)
 
     def past(self, seconds: float) -> Profile:
         """What `snapshot()` would have given so many seconds ago, or up to ten seconds before that.
@@ -111,7 +117,7 @@ class NativeHeap(SharingEngine):
 
         Raises NotRunningError as `snapshot()`, and CaptureError where nothing is kept.
         """
-        return self._profile(time.monotonic_ns() - round(seconds * 1e9))
+        return self._profile(moment_ago(seconds))
 
     def _profile(self, moment: int) -> Profile:
         with _sampler.lock:
@@ -127,7 +133,7 @@ class NativeHeap(SharingEngine):
                     snapshot, functions, nodes, taken = core.heap_snapshot(moment)
                 except LookupError as error:
                     raise CaptureError(f"{error}: look_back is 0") from None
-            if moment >= 0:
+            if moment != NOW:
                 time_nanos -= time.monotonic_ns() - taken
             table = self._names.table(epoch, snapshot, functions)
             comments = self._comments()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -23,6 +24,9 @@ if not extension_unusable():
     from pyprof_agent._native import core
 if TYPE_CHECKING:
     from pyprof_agent._native import _core
+
+NOW = -1
+"""The moment that asks a native engine for the present, not for the past."""
 
 NO_GIL = Frame("<allocated without the GIL>", "", 0, 0)
 """Stands for the stack of a block that C code allocated while it had released the GIL."""
@@ -53,6 +57,15 @@ _MARKER_NAMES = tuple(
 )
 
 _Labels = tuple[Label, ...]
+
+
+def moment_ago(seconds: float) -> int:
+    """Return the time of the monotonic clock `seconds` ago, in ns, or 0 if it did not run then.
+
+    Linux starts that clock with the machine, so that on one that has just been started the
+    difference may be negative, which is no moment.
+    """
+    return max(0, time.monotonic_ns() - round(seconds * 1e9))
 
 
 class NativeNames:

@@ -17,7 +17,13 @@ from pyprof_agent.hidden_thread import wait_for_the_kernel
 from pyprof_agent.pauses import green_threads
 from pyprof_agent.profile import Label, Profile, ValueType, merge, of_rows, subtract, unmade
 from pyprof_agent.sources.naming import FrameNames
-from pyprof_agent.sources.native_rows import NativeNames, NativeRows, comparable
+from pyprof_agent.sources.native_rows import (
+    NOW,
+    NativeNames,
+    NativeRows,
+    comparable,
+    moment_ago,
+)
 from pyprof_agent.sources.native_sampler import SharedSampler, SharingEngine
 from pyprof_agent.sources.stack_counters import COUNTERS, folded_window, full_table_comments
 from pyprof_agent.sources.thread_clock import NO_FACTS, ThreadFacts, thread_facts
@@ -124,7 +130,7 @@ class NativeStacks(SharingEngine):
 
         Raises NotRunningError before `start()` and after `stop()`.
         """
-        return self._profile(-1)
+        return self._profile(NOW)
 
     def past(self, seconds: float) -> Profile:
         """What `snapshot()` would have given so many seconds ago, or up to ten seconds before that.
@@ -133,7 +139,7 @@ class NativeStacks(SharingEngine):
 
         Raises NotRunningError as `snapshot()`, and CaptureError where nothing is kept.
         """
-        return self._profile(time.monotonic_ns() - round(seconds * 1e9))
+        return self._profile(moment_ago(seconds))
 
     def stats(self) -> dict[str, float]:
         """Looks so far, what they cost, stacks known, and what was lost.
