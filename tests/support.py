@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import math
 import os
 import random
 import shutil
@@ -74,6 +75,29 @@ def burned_between(
     least = time.process_time() - inner
     ended = end(begun)
     return done, ended, Burned(least, time.process_time() - outer)
+
+
+def heap_error(sizes: Sequence[int], sample_bytes: int, runs: int = 1) -> float:
+    """By how many bytes the estimate of the sum of `sizes` may be wrong, or the mean of several.
+
+    A right sampler exceeds it at most once in 100 million. A block of `size` bytes is sampled with
+    probability p and then counts size / p: its variance is size^2 (1 - p) / p. The bound is
+    Bernstein's, as the normal distribution promises too much for few samples: with 29 of them 4.5
+    standard errors are exceeded once in 36,000 and not once in 150,000.
+
+    sizes: of the blocks, in bytes
+    sample_bytes: mean distance between two samples
+    runs: number of independent estimates whose mean is taken
+    """
+    variance = largest = 0.0
+    for size in sizes:
+        missed = math.exp(-size / sample_bytes)
+        if missed > 1e-10:
+            variance += size * size * missed / (1 - missed)
+            largest = max(largest, size / (1 - missed))
+    rarity = math.log(2 * 10**8)
+    steps = largest * rarity / (3 * runs)
+    return steps + math.sqrt(steps * steps + 2 * rarity * variance / runs)
 
 
 def first(event: threading.Event) -> None:

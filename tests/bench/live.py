@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
-import socket
 import subprocess
 import tempfile
 import time
@@ -19,6 +18,7 @@ from tests.bench.numbers import Spread, ratios
 from tests.bench.processes import ChildError, command, environ, reason
 from tests.bench.profilers import OFF, PROFILERS
 from tests.bench.service import request_body
+from tests.support import free_port
 
 _START_SECONDS = 30.0
 
@@ -104,8 +104,7 @@ def _measure(profiler: str, sink: int, seconds: float) -> Seen:
 
 @contextlib.contextmanager
 def _server(profiler: str, sink: int, folder: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
+    port = free_port()
     errors = Path(folder) / "errors.txt"
     with errors.open("w") as file:
         process = subprocess.Popen(
