@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import sysconfig
 from collections.abc import Callable, Iterator
 from functools import cache
 from types import CodeType, FrameType
@@ -30,7 +29,7 @@ def unusable() -> str:
         return f"it is for CPython, and this is {sys.implementation.name}"
     if not sys.platform.startswith("linux"):
         return f"it is for Linux, and this is {sys.platform}"
-    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+    if "t" in sys.abiflags:
         return "this is a free-threaded build of CPython"
     if not OLDEST <= sys.version_info[:2] <= NEWEST:
         return (
