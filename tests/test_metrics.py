@@ -297,13 +297,17 @@ def _seconds(metrics: Metrics) -> float:
 
 @needs_native
 def test_the_gauge_rises_when_a_real_process_leaks() -> None:
+    per_unit = "pyprof_agent_worst_suspect_bytes_per_work_unit"
     agent = Agent(Config(stacks=False, heap_sample_bytes=64, leak_window=6))
     agent.start()
     agent.count()  # before the first look: where one knows of no work, bytes a unit are not told
     try:
         metrics, kept = Metrics(agent), []
+        # On a busy machine the first looks are of few messages, and the rate is that of later ones.
         deadline = time.monotonic() + 60
-        while not (found := scraped(metrics))["pyprof_agent_leak"][()]:
+        while not (found := scraped(metrics))["pyprof_agent_leak"][()] or (
+            found[per_unit][()] != pytest.approx(128, rel=0.1) and time.monotonic() < deadline
+        ):
             assert time.monotonic() < deadline
             for _ in range(50):
                 kept.append(bytes(95))
@@ -317,9 +321,7 @@ def test_the_gauge_rises_when_a_real_process_leaks() -> None:
     )
     assert function.endswith("test_the_gauge_rises_when_a_real_process_leaks")
     assert file == __file__
-    assert found["pyprof_agent_worst_suspect_bytes_per_work_unit"][()] == pytest.approx(
-        128, rel=0.1
-    )
+    assert found[per_unit][()] == pytest.approx(128, rel=0.1)
 
 
 def test_without_the_library_it_says_what_to_install() -> None:
