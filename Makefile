@@ -1,6 +1,8 @@
 # make setup   .venv with the package, its extras and the dev group
 # make demo    the whole product on an example service, in under two minutes
-# make test    every test; installs what it needs
+# make test    the tests, in less than four minutes on two cores; installs what it needs
+# make thorough
+#              the tests that take long: of other servers and engines, of the benchmarks
 # make soak    the heap engine against known truths, its time and its memory; real services under
 #              1,000 scrapes, clients that hang up and 10,000 hostile requests; takes minutes
 # make soak-stacks
@@ -28,7 +30,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test soak soak-stacks fuzz fuzz-record others check sanitize bench matrix cpython-tests proto clean
+.PHONY: setup demo test thorough soak soak-stacks fuzz fuzz-record others check sanitize bench matrix cpython-tests proto clean
 
 setup: .venv/.ready
 
@@ -43,10 +45,17 @@ setup: .venv/.ready
 demo: setup
 	@$(BIN)/python examples/demo.py
 
-# Three at once, however many CPUs there are: most wait for something, and some are of time.
+# Four at once, as most wait for something; of those that measure time or CPU two, however many CPUs
+# there are. In the order of their files, as the last ones then take little.
+EACH := --dist loadfile --no-loadscope-reorder
+
 test: setup
-	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile -m "not alone"
-	@$(BIN)/python -m pytest -m alone
+	@$(BIN)/python -m pytest --numprocesses 4 $(EACH) -m "not timing and not thorough"
+	@$(BIN)/python -m pytest --numprocesses 2 $(EACH) -m "timing and not thorough"
+
+thorough: setup
+	@$(BIN)/python -m pytest --numprocesses 4 $(EACH) -m "thorough and not timing"
+	@$(BIN)/python -m pytest -m "thorough and timing"
 
 soak: setup
 	@$(BIN)/python -m pytest -s -o addopts= tests/soak

@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+import pytest
+
 from pyprof_agent.profile import Frame, Profile, Sample, ValueType
 from pyprof_agent.sources import heap_native
 
@@ -125,6 +127,13 @@ def two_waits(
 
 HEAP_ENGINES = ["tracemalloc"] + ([] if heap_native.unusable() else ["native"])
 """The heap engines that can be tested here."""
+
+SERVICE_HEAP_ENGINES = (
+    ["tracemalloc"]
+    if len(HEAP_ENGINES) == 1
+    else [pytest.param("tracemalloc", marks=pytest.mark.thorough), "native"]
+)
+"""The same for services of tests that take long with tracemalloc, which makes them slow."""
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"

@@ -10,7 +10,6 @@ from pyprof_agent.sources import heap_native
 from tests.support import run_python
 
 pytestmark = [
-    pytest.mark.alone,
     pytest.mark.skipif(
         (3, 14) <= sys.version_info < (3, 14, 5), reason="it collects in another way"
     ),
@@ -204,6 +203,7 @@ check(10000)
 )
 
 
+@pytest.mark.timing
 def test_none_runs_in_a_side_port() -> None:
     assert run_python(SIDE_PORT, timeout=120).stdout == "done\n"
 
@@ -319,6 +319,7 @@ check(1000)
 )
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize(
     "options",
     [

@@ -91,7 +91,6 @@ CASES = [
 ]
 
 
-@pytest.mark.alone
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallinfo2() is of glibc")
 @pytest.mark.parametrize(("heap", "stacks", "count", "seconds", "made"), CASES)
 def test_own_bytes_are_those_that_are_held(

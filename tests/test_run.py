@@ -16,7 +16,7 @@ from pyprof_agent.formats.pprof import decode
 PROGRAM = """
 import os, sys, time
 kept = [bytes(1000) for _ in range(20_000)]
-end = time.thread_time() + 0.3
+end = time.thread_time() + 0.1
 while time.thread_time() < end:
     sum(range(1000))
 print(sys.argv[1:], __name__, __file__)
@@ -62,7 +62,7 @@ def test_a_script_is_profiled_and_runs_as_ever(program: Path) -> None:
     assert heap.total("inuse_space") > 1_000_000
     assert any(frame.function == "__main__.<module>" for s in heap.samples for frame in s.stack)
     cpu = decode((program.parent / "profile.pb.gz").read_bytes())
-    assert cpu.total("cpu") > 0.3e9
+    assert cpu.total("cpu") > 0.1e9
     assert result.stderr.startswith("pyprof-agent: wrote ")
     assert "go tool pprof -top" in result.stderr
 

@@ -127,6 +127,7 @@ def test_start_and_imports_are_not_counted() -> None:
     assert instructions.per_round(start + 5 * work, start + 10 * work, 5) == work
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(instructions.callgrind() is None, reason="valgrind is not installed")
 def test_a_byte_that_is_copied_is_not_an_instruction() -> None:
     def counted(copies: int) -> int:
@@ -195,6 +196,7 @@ def test_uploads_are_unpacked() -> None:
     assert profilers.unzipped(b"\x1f\x8b\x08 " + outer) == b"\x1f\x8b\x08 headleave_behind"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["ours", "ours-all", "tracemalloc-1"])
 def test_a_profiler_shows_what_it_sampled(name: str, sink: int) -> None:
     found = batch.probe(name, sink)
@@ -219,6 +221,7 @@ def test_the_client_without_wrk(sink: int, tmp_path: Path, monkeypatch: pytest.M
     assert load.p99 > 0
 
 
+@pytest.mark.thorough
 def test_a_tiny_run(sink: int, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny = replace(QUICK, scale=0.01, rounds=1, load_seconds=0.2)
     monkeypatch.setattr("tests.bench.__main__.QUICK", tiny)

@@ -15,9 +15,7 @@ import httpx
 import pytest
 
 from pyprof_agent.formats.pprof import decode
-from tests.support import EXAMPLES, HEAP_ENGINES, free_port, get, running
-
-pytestmark = pytest.mark.alone
+from tests.support import EXAMPLES, SERVICE_HEAP_ENGINES, free_port, get, running
 
 CLIENTS = 200
 
@@ -41,7 +39,7 @@ for status, body in bodies:
 """
 
 
-@pytest.fixture(scope="module", params=["off", *HEAP_ENGINES])
+@pytest.fixture(scope="module", params=["off", *SERVICE_HEAP_ENGINES])
 def service(request: pytest.FixtureRequest) -> Iterator[tuple[str, str]]:
     """The leaky service with something alive in it: its URL, and its heap engine."""
     port = free_port()
@@ -97,6 +95,7 @@ class Pinger:
             self.seconds.append(time.perf_counter() - begin)
 
 
+@pytest.mark.timing
 def test_200_at_once_are_answered_and_the_service_goes_on(service: tuple[str, str]) -> None:
     base, engine = service
     url = f"{base}/debug/pprof/{'goroutine' if engine == 'off' else 'heap'}"

@@ -103,6 +103,7 @@ def test_it_passes_the_cure(tmp_path: Path) -> None:
     assert output.startswith("passed: it surely grows by less than 16 B a request")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("leak", "answer"), [(True, "failed"), (False, "passed")])
 def test_growth_by_the_hour_is_told_of_a_service_that_has_memory_in_use(
     tmp_path: Path, leak: bool, answer: str

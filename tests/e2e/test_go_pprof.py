@@ -12,12 +12,12 @@ import httpx
 import pytest
 
 from tests.conftest import GoPprof
-from tests.support import EXAMPLES, HEAP_ENGINES, free_port, get, running
+from tests.support import EXAMPLES, SERVICE_HEAP_ENGINES, free_port, get, running
 
 ALLOCATING_LINE = "envelope = ENVELOPE.pack(self.sent, time.time_ns(), self._topic)"
 
 
-@pytest.fixture(scope="module", params=HEAP_ENGINES)
+@pytest.fixture(scope="module", params=SERVICE_HEAP_ENGINES)
 def service(request: pytest.FixtureRequest) -> Iterator[str]:
     """The leaky service, its receiver gone and 20,000 messages sent; its base URL.
 

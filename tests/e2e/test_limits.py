@@ -69,10 +69,10 @@ def service(kind: str, app: str, folder: Path) -> Iterator[tuple[str, subprocess
     [
         ("uvicorn", "plain", signal.SIGTERM),
         ("uvicorn", "wrapped", signal.SIGINT),
-        ("uvicorn h11", "wrapped", signal.SIGTERM),
-        ("gunicorn", "plain", signal.SIGTERM),
+        pytest.param("uvicorn h11", "wrapped", signal.SIGTERM, marks=pytest.mark.thorough),
+        pytest.param("gunicorn", "plain", signal.SIGTERM, marks=pytest.mark.thorough),
         ("gunicorn", "wrapped", signal.SIGTERM),
-        ("gunicorn asgi", "plain", signal.SIGTERM),
+        pytest.param("gunicorn asgi", "plain", signal.SIGTERM, marks=pytest.mark.thorough),
     ],
 )
 def test_the_end_of_the_service_does_not_wait_for_a_capture(

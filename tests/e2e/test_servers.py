@@ -20,6 +20,7 @@ COMMANDS: dict[str, Sequence[str]] = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", COMMANDS)
 def test_every_worker_samples_itself(kind: str) -> None:
     port = free_port()

@@ -49,7 +49,12 @@ def first_line_of(text: str, title: str) -> tuple[float, str]:
 
 
 @pytest.mark.parametrize(
-    ("messages", "rate"), [("300", "100"), ("200000", "100000"), ("200000", "0")]
+    ("messages", "rate"),
+    [
+        pytest.param("300", "100", marks=pytest.mark.thorough),
+        pytest.param("200000", "100000", marks=pytest.mark.thorough),
+        ("200000", "0"),
+    ],
 )
 def test_the_leak_is_named_within_five_per_cent_at_every_rate(messages: str, rate: str) -> None:
     text = output("leak.py", "--messages", messages, "--rate", rate)
@@ -59,6 +64,7 @@ def test_the_leak_is_named_within_five_per_cent_at_every_rate(messages: str, rat
     assert source == LEAKING_LINE
 
 
+@pytest.mark.thorough
 def test_the_cure_keeps_what_is_bounded_and_nothing_else() -> None:
     text = output("cured.py", "--messages", "3000")
     assert abs(kept(text, "with a consumer")) < 1
@@ -103,6 +109,7 @@ def look_at(path: Path) -> Look:
     return look(decode(path.read_bytes()))
 
 
+@pytest.mark.thorough
 def test_the_comparison_has_a_row_for_each() -> None:
     _, _, *rows = output("compare.py", "--quick").splitlines()
     table = {}

@@ -194,6 +194,7 @@ def use_ours():
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "order", [("pypprof", "ours", "zprofile"), ("ours", "zprofile", "pypprof")]
 )
@@ -207,6 +208,7 @@ def test_we_work_with_every_protobuf_before_and_after_pypprof_and_zprofile(
     run_python(assert_runs, protobuf, engine, env=environ)
 
 
+@pytest.mark.thorough
 def test_a_schema_in_the_default_pool_would_be_noticed(
     protobuf: str, engine: str, environ: dict[str, str]
 ) -> None:

@@ -57,6 +57,7 @@ def run(fuzzer: tuple[Path, Path], inputs: int) -> tuple[str, str, int]:
     return first, second, int(last.split()[0])
 
 
+@pytest.mark.thorough
 def test_no_memory_makes_the_walk_fail(fuzzer: tuple[Path, Path]) -> None:
     first, second, named = run(fuzzer, INPUTS)
     kept = len(corpus().read_text().split())
@@ -77,6 +78,7 @@ def test_there_are_recordings_of_every_kind_of_thread(fuzzer: tuple[Path, Path])
     assert int(first.split()[3]) >= 2 * len(THREADS)
 
 
+@pytest.mark.thorough
 def test_a_recording_made_now_reads_as_it_did(fuzzer: tuple[Path, Path], tmp_path: Path) -> None:
     made = tmp_path / "made.bin"
     made.write_bytes(record.record())

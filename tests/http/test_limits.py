@@ -40,7 +40,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 @pytest.fixture
 def app() -> Iterator[ASGIApp]:
     """An application that serves two captures at once of at most 20 s."""
-    agent = Agent(Config(stacks=False, heap_engine="tracemalloc"))
+    agent = Agent(Config(stacks=False))
     agent.start()
     yield make_asgi_app(agent, max_seconds=20, max_captures=2)
     agent.stop()

@@ -47,7 +47,7 @@ def test_no_word_of_a_thread_or_its_frames_can_make_a_walk_crash(library: Path) 
     assert int(poke(library, "walk").split()[0]) > 10_000
 
 
-@pytest.mark.parametrize("hz", [100, 1000])
+@pytest.mark.parametrize("hz", [pytest.param(100, marks=pytest.mark.thorough), 1000])
 def test_the_sampling_thread_survives_garbage_and_goes_on_sampling(library: Path, hz: int) -> None:
     output = poke(library, "hold", str(hz))
     assert output == "13 values for current_frame survived\nand it samples as before\n"

@@ -18,13 +18,14 @@ from pyprof_agent.sources.heap_tracemalloc import TracemallocHeap
 from pyprof_agent.sources.naming import FrameNames
 
 HERE = __name__
+NAMES = FrameNames()  # of all engines here: each of its own would compile what pytest imports anew
 ZERO = b"\0"  # `ZERO * n` is one block; `bytes(n)` also takes a tuple, which a free list may keep
 
 
 @pytest.fixture
 def heap() -> Iterator[TracemallocHeap]:
     """An engine that runs."""
-    heap = TracemallocHeap(FrameNames(), max_frames=128, now=lambda: 1_700_000_000_000_000_000)
+    heap = TracemallocHeap(NAMES, max_frames=128, now=lambda: 1_700_000_000_000_000_000)
     heap.start()
     yield heap
     heap.stop()
@@ -107,7 +108,7 @@ gc.disable()
 drained = []
 heap = TracemallocHeap(FrameNames(), max_frames=128)
 for make, count in (
-    (small_objects, 300_000), (large_bytes, 20), (dicts, 50_000), (nested, 20_000)
+    (small_objects, 80_000), (large_bytes, 20), (dicts, 50_000), (nested, 20_000)
 ):
     kept = [None] * count
     heap.start()
@@ -258,7 +259,7 @@ def test_tracing_that_was_on_before_stays_on() -> None:
 def test_the_first_of_two_engines_to_stop_leaves_tracing_to_the_other(
     heap: TracemallocHeap,
 ) -> None:
-    other = TracemallocHeap(FrameNames(), max_frames=128)
+    other = TracemallocHeap(NAMES, max_frames=128)
     other.start()
     kept = keep_bytes(1000)
     heap.stop()
@@ -273,7 +274,7 @@ def test_the_first_of_two_engines_to_stop_leaves_tracing_to_the_other(
 
 def test_an_engine_knows_that_tracing_was_off_in_between(heap: TracemallocHeap) -> None:
     tracemalloc.stop()
-    other = TracemallocHeap(FrameNames(), max_frames=128)
+    other = TracemallocHeap(NAMES, max_frames=128)
     other.start()
     assert other.snapshot().samples
     with pytest.raises(CaptureError, match=r"tracemalloc\.stop\(\)"):

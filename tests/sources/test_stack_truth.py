@@ -66,7 +66,7 @@ def is_approximate(engine: str, name: str) -> bool:
 ENGINES = [engine for engine in ("python", "native") if usable(engine)]
 
 pytestmark = [
-    pytest.mark.alone,
+    pytest.mark.timing,
     pytest.mark.skipif(sys.platform != "linux", reason="CPU clocks of threads are Linux's"),
 ]
 

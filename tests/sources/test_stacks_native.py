@@ -26,7 +26,7 @@ if not stacks_native.unusable():
     from pyprof_agent._native import core
 
 pytestmark = [
-    pytest.mark.alone,
+    pytest.mark.timing,
     pytest.mark.skipif(bool(stacks_native.unusable()), reason=stacks_native.unusable() or "-"),
 ]
 

@@ -23,7 +23,7 @@ from pyprof_agent.sources.stacks_python import PythonStacks
 from pyprof_agent.sources.thread_clock import thread_cpu_ns
 from tests.support import Burned, burned_between, repeated, two_waits
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.timing
 
 HERE = __name__
 linux = pytest.mark.skipif(sys.platform != "linux", reason="CPU clocks of threads are Linux's")

@@ -16,6 +16,7 @@ ENGINES = [
     ),
     "python",
 ]
+ONE_ENGINE = [ENGINES[0], pytest.param("python", marks=pytest.mark.thorough)]
 
 COMMON = """
 import random, sys, threading, time
@@ -130,16 +131,16 @@ def burned(name, seconds):
 
 agent = begin(stack_max_cpu=0.5)
 first, window, began = raw(agent).snapshot(), agent.begin("profile"), time.process_time()
-burned("first", 1.5)
+burned("first", 1.0)
 for _ in range(2):
     short_ones(300)
-burned("payments-worker", 2.0)
+burned("payments-worker", 1.0)
 time.sleep(1.0)  # names are looked up; nobody has asked for a profile
 print(len(stacks_native._labels) < 300)
 profile, used = window.end(), time.process_time() - began
 found = cpu_by_thread(profile)
-print("payments-worker" if found.get("payments-worker", 0) > 1.2 else found)
-print(found.get("first", 0) > 1.2)  # it has ended, and what came since has burned less
+print("payments-worker" if found.get("payments-worker", 0) > 0.6 else found)
+print(found.get("first", 0) > 0.7)  # it has ended, and what came since has burned less
 seen = sum(found.values())
 print("all of it" if abs(seen - used) < 0.1 * used else (seen, used))
 print(found.get("<other threads>", 0) > 0.8)  # jobs whose places others have
@@ -154,14 +155,14 @@ for number in range(400):
 time.sleep(1.0)
 window = agent.begin("profile")
 # Each asks for a place when it has burned a little: the second not for that of the first.
-for name, seconds in [("encoder", 2.5), ("mailer", 1.0)]:
+for name, seconds in [("encoder", 1.5), ("mailer", 0.8)]:
     thread = threading.Thread(target=burn, args=(seconds,), name=name)
     thread.start()
     thread.join()
 profile = window.end()
 found = cpu_by_thread(profile)
-print("encoder" if found.get("encoder", 0) > 1.5 else found)
-print("mailer" if found.get("mailer", 0) > 0.5 else found)
+print("encoder" if found.get("encoder", 0) > 0.9 else found)
+print("mailer" if found.get("mailer", 0) > 0.4 else found)
 labels = {sample.label("thread") for sample in agent.capture("wall").samples}
 print(len(labels) < 270, "<other threads>" in labels)
 samplers = {"pyprof-stacks", "pyprof-agent-stacks"} & found.keys()
@@ -171,11 +172,11 @@ go.set()
 
 UNSEEN = """
 agent = begin()
-thread = threading.Thread(target=burn, args=(2.0,), name="import-job")
+thread = threading.Thread(target=burn, args=(1.0,), name="import-job")
 thread.start()
 thread.join()  # nobody has asked for a profile while it was there
 found = cpu_by_thread(agent.capture("profile"))
-print("import-job" if found.get("import-job", 0) > 1.0 else found)
+print("import-job" if found.get("import-job", 0) > 0.5 else found)
 """
 
 
@@ -185,7 +186,7 @@ def output(engine: str, program: str) -> list[str]:
     return result.stdout.splitlines()
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", ONE_ENGINE)
 def test_after_a_burst_of_stacks_what_is_new_has_its_own_name(engine: str) -> None:
     assert output(engine, BURST) == [
         "folded",
@@ -196,7 +197,7 @@ def test_after_a_burst_of_stacks_what_is_new_has_its_own_name(engine: str) -> No
     ]
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", ONE_ENGINE)
 def test_threads_that_have_ended_leave_their_labels_to_others(engine: str) -> None:
     assert output(engine, MANY_SHORT) == [
         "True",
