@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from pyprof_agent.formats.pprof import decode
 from pyprof_agent.leaks.looks import Look, look
 from pyprof_agent.sources import heap_native
-from tests.support import EXAMPLES, free_port, running
+from tests.support import EXAMPLES, free_port, get, running
 
 pytestmark = pytest.mark.skipif(bool(heap_native.unusable()), reason=heap_native.unusable() or "-")
 
@@ -75,12 +76,24 @@ def test_the_cure_keeps_what_is_bounded_and_nothing_else() -> None:
 
 @pytest.fixture
 def leaking_service() -> Iterator[str]:
-    """The leak with a debug port, for six seconds; its URL."""
+    """The leak with a debug port, while it leaks for nine seconds; its URL."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    options = ("--messages", "300000", "--rate", "50000", "--debug-port", str(port))
+    options = ("--messages", "450000", "--rate", "50000", "--debug-port", str(port))
     with running([sys.executable, STORY / "leak.py", *options], ready=f"{url}/debug/pprof/"):
+        # It leaks when its consumer has gone away: on a busy machine that may take seconds.
+        while kept_by(get(f"{url}/debug/pprof/heap"), "leaky_channel.Channel.send") < 1_000_000:
+            time.sleep(0.1)
         yield url
+
+
+def kept_by(heap: bytes, function: str) -> float:
+    """Bytes in use that a function has allocated."""
+    profile = decode(heap)
+    column = profile.column("inuse_space")
+    return sum(
+        sample.values[column] for sample in profile.samples if sample.stack[0].function == function
+    )
 
 
 def test_the_capture_is_five_files_that_name_the_leak(leaking_service: str, tmp_path: Path) -> None:
