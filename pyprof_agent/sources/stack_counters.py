@@ -97,7 +97,7 @@ def _hits(counters: Profile, exact: bool) -> dict[tuple[_Stack, _Labels], float]
 
     Where a thread that is about to wake up looks like one that runs, stacks at which it mostly
     rests do not count, unless it has no others: many threads that compete for the GIL rest
-    everywhere.
+    everywhere. The stacks that made room in a full table count, as some of them have run.
     """
     seen = {
         (stack, labels): (hits, asleep)
@@ -108,7 +108,7 @@ def _hits(counters: Profile, exact: bool) -> dict[tuple[_Stack, _Labels], float]
     return {
         key: hits
         for key, (hits, asleep) in seen.items()
-        if exact or hits > asleep or key[1] not in runs_somewhere
+        if exact or hits > asleep or key[0] == (OVERFLOW,) or key[1] not in runs_somewhere
     }
 
 

@@ -119,6 +119,14 @@ def test_a_stack_at_which_a_thread_mostly_rests_is_not_billed() -> None:
     assert table(profile) == {(ADD, MAIN): (5, 1000)}
 
 
+def test_stacks_that_made_room_are_billed_though_the_thread_rested_at_most_of_them() -> None:
+    room = (OVERFLOW,)
+    profile = cpu_profile(
+        counters(row(room, hits=5, asleep=50), row(ADD, hits=5), row(CLOCK, cpu=1000))
+    )
+    assert table(profile) == {(room, MAIN): (5, 500), (ADD, MAIN): (5, 500)}
+
+
 def test_a_thread_that_rests_everywhere_is_billed_where_it_was_seen_to_run() -> None:
     profile = cpu_profile(
         counters(row(ADD, hits=1, asleep=5), row(PAY, hits=3, asleep=9), row(CLOCK, cpu=1000))
