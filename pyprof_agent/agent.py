@@ -133,7 +133,7 @@ class Agent:
 
         Raises UnknownProfileError for a name it does not know.
         """
-        return tuple(value_type.type for value_type in self._known(name).sample_types)
+        return tuple([value_type.type for value_type in self._known(name).sample_types])
 
     def knows(self, name: str) -> bool:
         """Whether it can make a profile of that name, which may be another name for one."""

@@ -174,7 +174,7 @@ def _suspects(suspects: Sequence[Suspect]) -> Iterator[_Value]:
         line, growth = suspect.line, suspect.growth.hourly
         # Names may hold what is no text in UTF-8. Two lines may have one name: a lambda in another.
         names = (line.function, line.filename, str(line.line))
-        labels = tuple(name.encode(errors="backslashreplace").decode() for name in names)
+        labels = tuple([name.encode(errors="backslashreplace").decode() for name in names])
         if growth is not None:
             hourly[labels] = hourly.get(labels, 0.0) + growth.slope
     for labels, value in hourly.items():

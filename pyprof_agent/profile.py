@@ -200,6 +200,9 @@ class Profile(_Unmade):
             raise
 
 
+_FIELDS = [field.name for field in fields(Profile) if field.name != "samples"]
+
+
 def unmade(profile: Profile) -> Rows | None:
     """The rows that a profile's samples are, or would be, made of; None if it was given samples."""
     return getattr(profile, "_rows", None)
@@ -208,9 +211,8 @@ def unmade(profile: Profile) -> Rows | None:
 def of_rows(rows: Rows, like: Profile) -> Profile:
     """A profile with these rows, and all else like another one."""
     profile = object.__new__(Profile)
-    for field in fields(Profile):
-        if field.name != "samples":
-            object.__setattr__(profile, field.name, getattr(like, field.name))
+    for name in _FIELDS:
+        object.__setattr__(profile, name, getattr(like, name))
     object.__setattr__(profile, "_rows", rows)
     object.__setattr__(profile, "_made", {})
     return profile
@@ -225,12 +227,7 @@ def changed(profile: Profile, **changes: Any) -> Profile:
 
 
 def _without_samples(profile: Profile) -> Profile:
-    kept = {
-        field.name: getattr(profile, field.name)
-        for field in fields(Profile)
-        if field.name != "samples"
-    }
-    return Profile(samples=(), **kept)
+    return Profile(samples=(), **{name: getattr(profile, name) for name in _FIELDS})
 
 
 def rounded(profile: Profile) -> Profile:
@@ -285,9 +282,11 @@ def merge(profiles: Iterable[Profile]) -> Profile:
     return replace(
         first,
         samples=tuple(
-            Sample(stack, values, labels)
-            for (stack, labels), values in totals.items()
-            if any(values)
+            [
+                Sample(stack, values, labels)
+                for (stack, labels), values in totals.items()
+                if any(values)
+            ]
         ),
         time_nanos=min(part.time_nanos for part in parts),
         duration_nanos=sum(part.duration_nanos for part in parts),

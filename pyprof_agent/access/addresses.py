@@ -39,7 +39,7 @@ class Loopback(Rule):
                 raise ConfigError(
                     f"Loopback({host!r}) is no host name; use a name without port, as 'shop.local'"
                 )
-        object.__setattr__(self, "hosts", tuple(host.lower() for host in hosts))
+        object.__setattr__(self, "hosts", tuple([host.lower() for host in hosts]))
 
     async def check(self, scope: Scope) -> Refusal | None:
         address = peer(scope)
@@ -71,7 +71,7 @@ class Networks(Rule):
     def __init__(self, *networks: str) -> None:
         if not networks:
             raise ConfigError("Networks() would let nobody in; name one, as Networks('10.0.0.0/8')")
-        object.__setattr__(self, "networks", tuple(_network(text) for text in networks))
+        object.__setattr__(self, "networks", tuple([_network(text) for text in networks]))
 
     async def check(self, scope: Scope) -> Refusal | None:
         address = peer(scope)

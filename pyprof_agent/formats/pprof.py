@@ -261,8 +261,8 @@ def _decoded(message: Any) -> Profile:
         for function in message.function
     }
     locations = {
-        location.id: tuple(Frame(*functions[line.function_id], line.line) for line in location.line)
-        or (Frame(f"{location.address:#x}", "", 0, 0),)
+        location.id: [Frame(*functions[line.function_id], line.line) for line in location.line]
+        or [Frame(f"{location.address:#x}", "", 0, 0)]
         for location in message.location
     }
 
@@ -271,22 +271,20 @@ def _decoded(message: Any) -> Profile:
             return Label(strings[item.key], strings[item.str])
         return Label(strings[item.key], item.num, strings[item.num_unit])
 
+    def sample(item: Any) -> Sample:
+        stack = [frame for index in item.location_id for frame in locations[index]]
+        labels = [label(tag) for tag in item.label]
+        return Sample(tuple(stack), tuple(item.value), tuple(labels))
+
     return Profile(
-        sample_types=tuple(_value_type(strings, item) for item in message.sample_type),
-        samples=tuple(
-            Sample(
-                stack=tuple(frame for index in item.location_id for frame in locations[index]),
-                values=tuple(item.value),
-                labels=tuple(label(tag) for tag in item.label),
-            )
-            for item in message.sample
-        ),
+        sample_types=tuple([_value_type(strings, item) for item in message.sample_type]),
+        samples=tuple([sample(item) for item in message.sample]),
         period_type=_value_type(strings, message.period_type),
         period=message.period,
         time_nanos=message.time_nanos,
         duration_nanos=message.duration_nanos,
         default_sample_type=strings[message.default_sample_type],
-        comments=tuple(strings[index] for index in message.comment),
+        comments=tuple([strings[index] for index in message.comment]),
     )
 
 

@@ -26,11 +26,11 @@ def heap(profile: Profile) -> bytes:
         for name in ("inuse_objects", "inuse_space", "alloc_objects", "alloc_space")
     ]
     rows = [
-        (tuple(int(sample.values[column]) for column in columns), sample)
+        (tuple([int(sample.values[column]) for column in columns]), sample)
         for sample in rounded(profile).samples
     ]
     rows.sort(key=lambda row: (-row[0][1], -row[0][3], row[1].stack))
-    totals = tuple(sum(values[index] for values, _ in rows) for index in range(4))
+    totals = tuple([sum(values[index] for values, _ in rows) for index in range(4)])
     lines = [f"heap profile: {_heap_counts(totals)} @ heap/2"]
     for values, sample in rows:
         lines.append(f"{_heap_counts(values)} @ {_addresses(sample)}")
@@ -69,7 +69,7 @@ def contention(name: str, profile: Profile) -> bytes:
     """
     columns = [profile.column(column) for column in ("delay", "contentions")]
     rows = [
-        (tuple(int(sample.values[column]) for column in columns), sample)
+        (tuple([int(sample.values[column]) for column in columns]), sample)
         for sample in rounded(profile).samples
     ]
     rows.sort(key=lambda row: (-row[0][0], -row[0][1], row[1].stack))

@@ -95,13 +95,13 @@ def report(history: History, seconds: float, limit: float) -> LeakReport:
     limit: per cent an hour
     """
     recent, past = history.recent, history.past
-    before = tuple(moment for moment in past if recent and moment.seconds < recent[0].seconds)
+    before = tuple([each for each in past if recent and each.seconds < recent[0].seconds])
     if before and recent[0].seconds - before[0].seconds < seconds:
         before = ()  # too short to know what is usual
     spans = (_span(history, recent, seconds, before), _span(history, past, 24 * seconds, ()))
     # What is in the longer one alone is worth a word once that is longer than the shorter one.
-    told = tuple(span for span in spans if span is spans[0] or span.measured > spans[0].measured)
-    alarms = tuple(text for span in told for text in _alarms(span, seconds, limit))
+    told = tuple([each for each in spans if each is spans[0] or each.measured > spans[0].measured])
+    alarms = tuple([text for span in told for text in _alarms(span, seconds, limit)])
     if alarms or any(span.suspects for span in told):
         verdict = LEAK
     elif all(span.heap.verdict == UNSURE for span in told):
@@ -115,7 +115,7 @@ def _span(
     history: History, moments: Sequence[Moment], seconds: float, before: Sequence[Moment]
 ) -> Span:
     # Without their lines: a report that is kept would else keep megabytes of a history gone by.
-    seen = tuple(moment.only(()) for moment in moments)
+    seen = tuple([moment.only(()) for moment in moments])
     if len(moments) < 2:
         nothing = Growth(UNSURE, "there was no time to see anything yet")
         return Span(seconds, seen, nothing, None, ())

@@ -53,7 +53,7 @@ _MARKERS: dict[int, Frame] = (
 )
 
 _MARKER_NAMES = tuple(
-    _MARKERS.get(number, NO_PYTHON).function for number in range(max(_MARKERS, default=0) + 1)
+    [_MARKERS.get(number, NO_PYTHON).function for number in range(max(_MARKERS, default=0) + 1)]
 )
 
 _Labels = tuple[Label, ...]
@@ -246,4 +246,4 @@ def _as_they_are(values: tuple[int, ...]) -> tuple[int, ...]:
 
 def _written(labels: Sequence[Label]) -> _Labels:
     """On the wire an empty text would be the number 0."""
-    return tuple(label for label in labels if label.value != "")
+    return tuple([label for label in labels if label.value != ""])

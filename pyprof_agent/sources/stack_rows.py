@@ -97,7 +97,7 @@ class StackRows:
         key = (labels, position)
         row = self._seen.get(key)
         if row is None:
-            stack = tuple(map(self._names.of_code, codes, instructions))
+            stack = (*map(self._names.of_code, codes, instructions),)
             if frame is not None:
                 held.append(frame)
                 stack += (TRUNCATED,)

@@ -170,7 +170,7 @@ class ThreadsAndTasks:
 
     def _stack(self, positions: list[_Position]) -> _Stack:
         kept = positions[: self._max_frames]
-        stack = tuple(self._names.of_code(code, instruction) for code, instruction in kept)
+        stack = tuple([self._names.of_code(code, instruction) for code, instruction in kept])
         if not stack:
             return (NO_FRAMES,)
         return stack if len(kept) == len(positions) else (*stack, TRUNCATED)
