@@ -93,6 +93,7 @@ def leaks(url: str) -> bool:
     try:
         heap = get(f"{url}/debug/pprof/heap")
     except urllib.error.HTTPError as error:
+        error.close()
         if error.code != 503:  # its agent has not been started yet
             raise
         return False

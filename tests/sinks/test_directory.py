@@ -305,21 +305,21 @@ def test_files_of_a_wrong_clock_go_first(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("process", "age", "stays"),
+    ("writer", "age", "stays"),
     [
-        (os.getpid(), 0, True),
-        (os.getpid(), 3500, True),
-        (os.getpid(), 3700, False),
-        (NOBODY, 0, True),  # it may live in another container
-        (NOBODY, 200, True),
-        (NOBODY, 400, False),
-        (NOBODY, -400, True),
+        ("us", 0, True),
+        ("us", 3500, True),
+        ("us", 3700, False),
+        ("nobody", 0, True),  # it may live in another container
+        ("nobody", 200, True),
+        ("nobody", 400, False),
+        ("nobody", -400, True),
     ],
-    ids=lambda value: "nobody" if value == NOBODY else "us" if value == os.getpid() else None,
 )
 def test_a_part_goes_when_it_is_old_or_its_writer_is_gone(
-    tmp_path: Path, process: int, age: int, stays: bool
+    tmp_path: Path, writer: str, age: int, stays: bool
 ) -> None:
+    process = os.getpid() if writer == "us" else NOBODY
     part = tmp_path / Name("heap", NOW - 9, process).part
     part.write_bytes(b"half a prof")
     os.utime(part, (time.time() - age,) * 2)
