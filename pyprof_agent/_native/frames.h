@@ -10,7 +10,6 @@
 
 #include "address.h"
 
-#include <assert.h>
 #include <opcode.h>
 #include <string.h>
 
@@ -441,31 +440,6 @@ frames_is_entry(const struct _PyInterpreterFrame *copy)
 #else
 #  define FRAMES_BEHIND_YIELD 0
 #endif
-
-/* What stands before the frame of a generator: the end of its object, with its state. */
-#define FRAMES_GENERATOR_BYTES sizeof(PyObject *)
-
-static_assert(offsetof(PyGenObject, gi_frame_state) < offsetof(PyGenObject, gi_iframe)
-                  && offsetof(PyGenObject, gi_frame_state) + FRAMES_GENERATOR_BYTES
-                         >= offsetof(PyGenObject, gi_iframe),
-              "the state of a generator is before its frame");
-
-/* Whether a generator runs, or has resumed another one that runs. copy: of the bytes before its frame */
-static inline bool
-frames_generator_runs(const unsigned char copy[FRAMES_GENERATOR_BYTES])
-{
-    size_t offset = FRAMES_GENERATOR_BYTES
-                    - (offsetof(PyGenObject, gi_iframe) - offsetof(PyGenObject, gi_frame_state));
-    return (int8_t)copy[offset] == FRAME_EXECUTING;
-}
-
-/* Whether two copies are of the same call: of the same function, from the same frame. */
-static inline bool
-frames_is_same_call(const struct _PyInterpreterFrame *one, const struct _PyInterpreterFrame *other)
-{
-    return frames_executable(one) == frames_executable(other) && one->previous == other->previous
-           && one->owner == other->owner;
-}
 
 /* Whether a frame object is all that is left of a frame, and has its locals then. With the GIL held. */
 static inline bool

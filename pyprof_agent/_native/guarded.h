@@ -10,7 +10,7 @@ struct guarded_range {
     size_t bytes;
 };
 
-#define GUARDED_MAX_RANGES 13
+#define GUARDED_MAX_RANGES 8
 
 /* Copy the ranges, as close together as can be; how many of them, from the first on, are whole. At
    most GUARDED_MAX_RANGES. Leaves errno as it was. Begins with guarded_notice_filter(). */

@@ -41,6 +41,9 @@
 /* They are asked anyway after so many looks. */
 #define LOOKS_BETWEEN_CENSUSES 100
 
+/* Where generators are resumed all the time on CPython 3.11 every other attempt fails. */
+#define ATTEMPTS 16
+
 /* Frames to make room for, to have so many of functions: between these are the interpreter's own. */
 #define WALK_ROOM(frames) ((frames) * 2 + 16)
 
@@ -316,8 +319,7 @@ survey(int64_t now)
 static uint32_t
 read_stack(struct sampled *sampled)
 {
-    for (unsigned attempt = 0; attempt < WALK_ATTEMPTS; attempt++) {
-        walk_begin(&sampler.walk, attempt);
+    for (unsigned attempt = 0; attempt < ATTEMPTS; attempt++) {
         uint64_t destroyed = stack_book_codes_destroyed();
         enum walk_end end =
             walk_copy(&sampler.walk, sampled->state, sampled->id, &sampled->memory);
@@ -337,7 +339,7 @@ read_stack(struct sampled *sampled)
             return node;
         }
     }
-    stack_book_failed(WALK_ATTEMPTS, true);
+    stack_book_failed(ATTEMPTS, true);
     return stack_book_marker(MARKER_UNREADABLE);
 }
 
@@ -824,14 +826,9 @@ stack_sampler_own(struct position *positions, int limit)
     struct walk walk;
     struct code_table codes;
     code_table_init(&codes, STACK_MAX_CODES);
-    bool ready = walk_init(&walk, WALK_ROOM(limit));
-    bool whole = false;
-    for (unsigned attempt = 0; ready && !whole && attempt < WALK_ATTEMPTS; attempt++) {
-        walk_begin(&walk, attempt);
-        whole = walk_copy(&walk, address_of(own), own->id, &memory) == WALK_WHOLE
-                && walk_frames(&walk, &codes, 0) == WALK_WHOLE;
-        walk_remember(&walk, &memory);
-    }
+    bool whole = walk_init(&walk, WALK_ROOM(limit))
+                 && walk_copy(&walk, address_of(own), own->id, &memory) == WALK_WHOLE
+                 && walk_frames(&walk, &codes, 0) == WALK_WHOLE;
     int count = 0;
     for (int i = 0; whole && i < walk.count && count < limit; i++) {
         if (walk.frames[i].part == WALK_SHOWN) {

@@ -76,9 +76,6 @@ read_names(const struct walk *walk)
     return true;
 }
 
-/* As many as find all generators of a stack. */
-#define WALKS 6u
-
 /* Walk the thread with that native id until a walk ends as wanted (enum walk_end), at most as often as
    `attempts` says; whether one did. Sets `result` to the thread's state, its id, the number of its
    frames, and the bytes that this walk has logged. */
@@ -112,14 +109,9 @@ record_walk(uint64_t newest, uint64_t interpreter, uint64_t native_id, int wante
             break;
         }
         code_table_init(&codes, 1000);
-        enum walk_end end = WALK_TORN;
-        for (unsigned walks = 0; walks < WALKS && end == WALK_TORN; walks++) {
-            walk_begin(&walk, walks);
-            end = walk_copy(&walk, found, id, &memory);
-            if (end == WALK_WHOLE) {
-                end = walk_frames(&walk, &codes, 0);
-            }
-            walk_remember(&walk, &memory);
+        enum walk_end end = walk_copy(&walk, found, id, &memory);
+        if (end == WALK_WHOLE) {
+            end = walk_frames(&walk, &codes, 0);
         }
         code_table_free(&codes);
         done = (int)end == wanted && (end != WALK_WHOLE || read_names(&walk));

@@ -1,7 +1,7 @@
 /* The walk of a thread's frames over memory that holds anything: recorded from real threads, then
    changed. For libFuzzer, or with -DALONE as a program that draws its own inputs.
 
-   An input is a number of a recording, flags, and patches of 12 bytes: after how many ranges, what to
+   An input is a number of a recording, flags, and patches of 12 bytes: after how many reads, what to
    do, to which word, and a value. So a short input says what memory of 50 KB looks like, and when
    it changes under the walk. What the walk may read is what was recorded; all else is not there. */
 #include "frames.h" /* first, as Python.h sets what the system's headers show */
@@ -31,7 +31,7 @@ _Py_Dealloc(PyObject *Py_UNUSED(object))
 #define PATCH_BYTES 12
 #define MOST_PATCHES 24
 #define MOST_FRAMES 400
-#define MOST_READS 200000
+#define MOST_READS 20000
 
 #define CHECK(condition)                                                                           \
     do {                                                                                           \
@@ -190,10 +190,11 @@ read_one(const struct guarded_range *range)
     return true;
 }
 
-/* What the thread does until the next range is read. */
-static void
-change_memory(void)
+int
+guarded_read(const struct guarded_range *ranges, int count)
 {
+    CHECK(count >= 0 && count <= GUARDED_MAX_RANGES);
+    CHECK(now.reads < MOST_READS); /* a walk ends */
     for (int i = 0; i < now.patch_count; i++) {
         if (now.patches[i].after == (now.reads < UINT8_MAX ? now.reads : UINT8_MAX)) {
             apply(&now.patches[i]);
@@ -202,19 +203,9 @@ change_memory(void)
         }
     }
     now.reads++;
-}
-
-int
-guarded_read(const struct guarded_range *ranges, int count)
-{
-    CHECK(count >= 0 && count <= GUARDED_MAX_RANGES);
     int whole = 0;
-    for (; whole < count; whole++) {
-        CHECK(now.reads < MOST_READS); /* a walk ends */
-        change_memory();
-        if (!read_one(&ranges[whole])) {
-            break;
-        }
+    while (whole < count && read_one(&ranges[whole])) {
+        whole++;
     }
     return whole;
 }
@@ -250,42 +241,28 @@ check(const struct walk *walk, const struct code_table *codes)
 static uint64_t named; /* functions that got names */
 static uint64_t seen[4][3]; /* how walks ended; in the last row those whose frames were cut */
 
-/* Attempts of each kind. */
-static const unsigned attempts[] = {0, 1, WALK_STRICT_ATTEMPTS};
-#define ATTEMPTS (sizeof attempts / sizeof *attempts)
-
-/* What the sampling thread does in a look. */
+/* What the sampling thread does in two looks; how the first ended. */
 static enum walk_end
-look(struct walk *walk, struct code_table *codes, struct walk_memory *memory)
+look_twice(struct walk *walk, struct code_table *codes)
 {
-    struct address state = address_of((void *)(uintptr_t)now.recording->state);
-    enum walk_end end = WALK_TORN;
-    for (size_t i = 0; i < ATTEMPTS && end == WALK_TORN; i++) {
-        walk_begin(walk, attempts[i]);
-        end = walk_copy(walk, state, now.recording->id, memory);
+    const struct recording *recording = now.recording;
+    struct address state = address_of((void *)(uintptr_t)recording->state);
+    struct walk_memory memory = {0};
+    enum walk_end first = WALK_WHOLE;
+    for (int look = 0; look < 2; look++) {
+        enum walk_end end = walk_copy(walk, state, recording->id, &memory);
         if (end == WALK_WHOLE) {
             end = walk_frames(walk, codes, 0);
         }
         if (end == WALK_WHOLE) {
             check(walk, codes);
+            seen[3][look] += walk->cut;
         }
-        walk_remember(walk, memory);
+        seen[look][end]++;
+        walk_remember(walk, &memory);
+        first = look == 0 ? end : first;
     }
-    return end;
-}
-
-/* What it does in two looks; how the first ended. */
-static enum walk_end
-look_twice(struct walk *walk, struct code_table *codes)
-{
-    struct walk_memory memory = {0};
-    enum walk_end ends[2];
-    for (int number = 0; number < 2; number++) {
-        ends[number] = look(walk, codes, &memory);
-        seen[3][number] += ends[number] == WALK_WHOLE && walk->cut;
-        seen[number][ends[number]]++;
-    }
-    return ends[0];
+    return first;
 }
 
 /* What Python can make strings of; how many functions there are. */
@@ -323,7 +300,6 @@ look_by_the_book(struct walk *walk)
     const struct recording *recording = now.recording;
     struct walk_memory memory = {0};
     CHECK(stack_book_open(64, 10, 0));
-    walk_begin(walk, WALK_STRICT_ATTEMPTS);
     if (walk_copy(walk, address_of((void *)(uintptr_t)recording->state), recording->id, &memory)
         == WALK_WHOLE) {
         uint32_t node = stack_book_intern(walk, stack_book_codes_destroyed());
