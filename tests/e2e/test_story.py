@@ -89,7 +89,7 @@ def leaking_service() -> Iterator[str]:
 
 
 def leaks(url: str) -> bool:
-    """Whether a service has kept a megabyte of messages by now."""
+    """Return True if the service at `url` has kept a megabyte of messages."""
     try:
         heap = get(f"{url}/debug/pprof/heap")
     except urllib.error.HTTPError as error:

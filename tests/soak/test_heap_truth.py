@@ -101,9 +101,9 @@ def test_a_leak_of_128_bytes_a_message_has_its_line_and_its_rate() -> None:
     default = [float(run_python(LEAK, "524288").stdout) for _ in range(9)]
     print(f"\nbytes a message: {precise:.1f} at 16384; at 524288 {[round(d, 1) for d in default]}")
     messages = [128] * 1_000_000  # 244 samples at the default rate
-    assert precise == pytest.approx(128, abs=heap_error(messages, 16384) / 1e6)
+    assert precise == pytest.approx(128, rel=0.05)
     assert default == pytest.approx([128] * 9, abs=heap_error(messages, 524288) / 1e6)
-    assert statistics.mean(default) == pytest.approx(128, abs=heap_error(messages, 524288, 9) / 1e6)
+    assert statistics.mean(default) == pytest.approx(128, rel=0.09)
 
 
 STACKS_WITHOUT_END = """
